@@ -1,0 +1,25 @@
+"""Wiring and names: layers that read their numbers from a store and add their gradients into another."""
+
+from minigpt.layers.attention import Attention, KVCache
+from minigpt.layers.block import PostNormBlock, PreNormBlock
+from minigpt.layers.embedding import Embedding, LearnedPositions, TiedHead
+from minigpt.layers.linear import Linear
+from minigpt.layers.mlp import MLP
+from minigpt.layers.norm import LayerNorm, RMSNorm
+from minigpt.layers.store import Parameter, Store
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "Embedding",
+    "KVCache",
+    "LayerNorm",
+    "LearnedPositions",
+    "Linear",
+    "Parameter",
+    "PostNormBlock",
+    "PreNormBlock",
+    "RMSNorm",
+    "Store",
+    "TiedHead",
+]

@@ -1,0 +1,129 @@
+"""Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2): projections around ops.attention.
+
+Shapes: B batch, T queries, S keys, C channels of the input, M channels of the memory, H heads, D channels of a head.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigpt.layers.linear import Linear
+from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward
+from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
+from minigpt.ops.linear import LinearCache
+
+LEAN_FROM = 256  # queries; from here on memory-lean attention is the faster one as well: it skips the blocks that the mask hides
+
+
+class KVCache:
+    """The keys and values of one attention layer in decoding: buffers taken once, filled from the left.
+
+    keys, values (B, H, S, D) with room for S tokens, of which `length` are filled.
+    """
+
+    def __init__(self, batch, heads, size, channels, dtype):
+        self.keys = np.empty((batch, heads, size, channels), dtype)
+        self.values = np.empty_like(self.keys)
+        self.length = 0
+
+    def append(self, k, v):
+        """Store the keys and values of new tokens, (B, H, T, D) each -> views of all so far, (B, H, length, D) each."""
+        start, self.length = self.length, self.length + k.shape[2]
+        if self.length > self.keys.shape[2]:
+            raise ValueError(f"the KV cache has room for {self.keys.shape[2]} tokens, {self.length} were given")
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class MultiHeadAttentionCache(NamedTuple):
+    projections: tuple  # the LinearCaches of the maps into q, k, v
+    attention: tuple
+    c_proj: LinearCache
+    dropout: DropoutCache
+
+    @property
+    def weights(self):
+        """The attention weights, (B, H, query, key)."""
+        return self.attention.weights
+
+
+class Attention:
+    """y = dropout(heads(attention(q, k, v)) @ W + b), where q, k, v are linear maps of the input, or k and v of a separate memory.
+
+    Names and layout are GPT-2's: `c_attn` (C, 3HD) makes q, k and v of the input; with a memory of M channels, `q_attn` (C, HD) makes q
+    of the input and `c_attn` (M, 2HD) makes k and v of the memory; `c_proj` (HD, C) brings the heads together.
+    """
+
+    def __init__(self, name, channels, n_head, head_channels=None, memory_channels=None, causal=False, window=None, scale=None,
+                 bias=True, dropout=0.0, std=0.02, residual_std=0.02):  # fmt: skip
+        self.n_head = n_head
+        self.head_channels = head_channels or channels // n_head
+        self.causal, self.window, self.scale, self.dropout = causal, window, scale, dropout
+        width = self.n_head * self.head_channels
+        if memory_channels is None:
+            self.q_attn = None
+            self.c_attn = Linear(f"{name}.c_attn", channels, 3 * width, bias, std)
+        else:
+            self.q_attn = Linear(f"{name}.q_attn", channels, width, bias, std)
+            self.c_attn = Linear(f"{name}.c_attn", memory_channels, 2 * width, bias, std)
+        self.c_proj = Linear(f"{name}.c_proj", width, channels, bias, residual_std)
+
+    def parameters(self):
+        """The Parameters of this layer, in store order."""
+        q = self.q_attn.parameters() if self.q_attn else []
+        return q + self.c_attn.parameters() + self.c_proj.parameters()
+
+    def forward(self, p, x, rng=None, memory=None, key_mask=None, bias=None, kv=None):
+        """x (B, T, C) -> y (B, T, C), MultiHeadAttentionCache.
+
+        memory (B, S, M) where the layer was made for one; key_mask (B, S) bool, False at padding; bias (B or 1, H or 1, T, S) added to the
+        scores; kv a KVCache to append to: the T inputs are then the newest of its S tokens.
+        """
+        if self.q_attn is None:
+            qkv, c1 = self.c_attn.forward(p, x)  # (B, T, 3HD)
+            q, k, v = self.split(qkv)  # three (B, H, T, D) views of it
+            projections = (c1,)
+        else:
+            (q,), c1 = self.project(self.q_attn, p, x)
+            (k, v), c2 = self.project(self.c_attn, p, memory)
+            projections = (c1, c2)
+        if kv is not None:
+            k, v = kv.append(k, v)
+        forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
+        y, c3 = forward(q, k, v, Mask(self.causal, self.window, key_mask), bias, self.scale, self.dropout, rng)
+        y, c4 = self.c_proj.forward(p, y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+        y, c5 = dropout_forward(y, self.dropout, rng)
+        return y, MultiHeadAttentionCache(projections, c3, c4, c5)
+
+    def backward(self, g, dy, cache, dmemory=None, dbias=None):
+        """Add this layer's gradients into g, and those of the memory and the bias into dmemory and dbias where given; dy -> dx (B, T, C)."""
+        dy = dropout_backward(dy, cache.dropout)
+        dy = self.c_proj.backward(g, dy, cache.c_proj)  # (B, T, HD)
+        (dy,) = self.split(dy)  # (B, H, T, D)
+        backward = lean_attention_backward if hasattr(cache.attention, "log_total") else attention_backward
+        B, T, H, S, D = dy.shape[0], dy.shape[2], self.n_head, cache.attention.k.shape[2], self.head_channels
+        if self.q_attn is None:
+            dqkv = np.empty((B, T, 3 * H * D), dy.dtype)
+            *_, dscores = backward(dy, cache.attention, out=self.split(dqkv))
+            dx = self.c_attn.backward(g, dqkv, cache.projections[0])
+        else:
+            dq, dkv = np.empty((B, T, H * D), dy.dtype), np.empty((B, S, 2 * H * D), dy.dtype)
+            *_, dscores = backward(dy, cache.attention, out=(*self.split(dq), *self.split(dkv)))
+            dx = self.q_attn.backward(g, dq, cache.projections[0])
+            dm = self.c_attn.backward(g, dkv, cache.projections[1])
+            if dmemory is not None:
+                dmemory += dm
+        if dbias is not None:
+            dbias += dscores
+        return dx
+
+    def project(self, linear, p, x):
+        """A linear map, cut into heads."""
+        y, cache = linear.forward(p, x)
+        return self.split(y), cache
+
+    def split(self, x):
+        """Cut channels into heads: (B, T, nHD) -> n views (B, H, T, D)."""
+        B, T, _ = x.shape
+        return tuple(x.reshape(B, T, -1, self.n_head, self.head_channels).transpose(2, 0, 3, 1, 4))

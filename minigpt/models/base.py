@@ -1,0 +1,88 @@
+"""What every model family shares: parameters in a store, loss and gradients, saving."""
+
+import math
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+from minigpt.layers.store import Store
+from minigpt.memory import check_memory
+from minigpt.ops.loss import IGNORED, count_targets
+
+
+class Model:
+    """A config, a list of layers and a store of numbers. A family gives `config`, `layers()` and `add_gradients`."""
+
+    def __init__(self, config, seed=0, dtype=np.float32, store=None):
+        """Wire the layers and draw the weights; seed: int or numpy Generator; a store given is used as it is."""
+        self.config = config
+        parameters = [parameter for layer in self.layers() for parameter in layer.parameters()]
+        if store is None:
+            size = sum(math.prod(parameter.shape) for parameter in parameters)
+            check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
+            store = Store.initialised(parameters, seed, dtype)
+        self.store = store
+
+    @property
+    def parameters(self):
+        """Mapping from name to a live view of the values, in store order, tied weights once."""
+        return self.store
+
+    @property
+    def num_parameters(self):
+        """How many numbers the model learns; tied weights count once."""
+        return self.store.vector.size
+
+    @property
+    def dtype(self):
+        """The dtype of the parameters, and so of all that is computed from them."""
+        return self.store.vector.dtype
+
+    def astype(self, dtype):
+        """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the complex step)."""
+        return type(self)(self.config, store=self.store.astype(dtype))
+
+    def loss_and_grads(self, ids, targets, rng=None):
+        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments and errors as for `loss`."""
+        grads = self.store.zeros_like()
+        loss = self.add_gradients(grads, ids, targets, rng)
+        return loss, dict(grads)
+
+    def save(self, directory, tokenizer=None):
+        """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch (minigpt.checkpoint.save)."""
+        from minigpt.checkpoint import save
+
+        save(directory, self, tokenizer)
+
+
+def check_ids(ids, vocab_size, max_length, name="ids"):
+    """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length or the first id out of range."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
+    if ids.ndim != 2 or ids.size == 0:
+        raise MinigptError(f"{name}: shape is {ids.shape}, it must be (batch, time) with at least one of each")
+    if ids.shape[1] > max_length:
+        raise MinigptError(f"{name}: {ids.shape[1]} tokens in a row, the model's block_size is {max_length}")
+    check_range(ids, vocab_size, name)
+    return ids
+
+
+def check_targets(targets, ids, vocab_size):
+    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value, or where none counts."""
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "iu":
+        raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
+    if targets.shape != ids.shape:
+        raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
+    if count_targets(targets) == 0:
+        raise MinigptError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
+    check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
+    return targets
+
+
+def check_range(ids, vocab_size, name):
+    """MinigptError naming the first id that is not in 0 .. vocab_size - 1."""
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        at = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= vocab_size))[0])
+        raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {vocab_size - 1}")

@@ -1,0 +1,230 @@
+"""GPT-2: a causal decoder with learned positions (Radford et al. 2019, "Language models are unsupervised multitask learners").
+
+Shapes: B batch, T time, C channels, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+from minigpt.layers import MLP, Attention, Embedding, KVCache, LayerNorm, LearnedPositions, Linear, PreNormBlock, TiedHead
+from minigpt.models.base import Model, check_ids, check_targets
+from minigpt.models.config import check_fields
+from minigpt.ops.activations import ACTIVATIONS
+from minigpt.ops.dropout import dropout_backward, dropout_forward
+from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward
+from minigpt.sampling import decode, left_pad, window_start
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT. MinigptError for a value out of its range."""
+
+    vocab_size: int  # tokens that the model knows
+    block_size: int  # tokens that it can see at a time
+    n_layer: int  # blocks
+    n_head: int  # attention heads of a block
+    n_embd: int  # channels, a multiple of n_head
+    dropout: float = 0.0  # on embeddings, attention weights and both residual branches
+    bias: bool = True  # in linear maps and LayerNorms
+    tie_embeddings: bool = True  # the head is the token table; otherwise a matrix of its own
+    activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
+
+    def __post_init__(self):
+        check_fields(
+            self,
+            sizes=("vocab_size", "block_size", "n_layer", "n_head", "n_embd"),
+            fractions=("dropout",),
+            flags=("bias", "tie_embeddings"),
+            choices={"activation": tuple(ACTIVATIONS)},
+        )
+        if self.n_embd % self.n_head:
+            raise MinigptError(f"n_embd is {self.n_embd}, it must be a multiple of n_head, which is {self.n_head}")
+
+
+class GPTCache(NamedTuple):
+    wte: tuple
+    wpe: tuple
+    drop: tuple
+    blocks: list  # of BlockCache
+    ln_f: tuple
+    head: tuple
+
+
+class GPT(Model):
+    """Token and position embeddings, n_layer pre-norm blocks, a final LayerNorm and a head.
+
+    Names and layout of the parameters are GPT-2's. Weights are drawn from normal(0, 0.02), those that write into the residual stream
+    from normal(0, 0.02 / sqrt(2 n_layer)), so that its variance does not grow with depth (section 2.3 of the report).
+    """
+
+    def layers(self):
+        """Make the layers and list them in store order."""
+        c = self.config
+        residual_std = 0.02 / math.sqrt(2 * c.n_layer)
+        self.wte = Embedding("wte", c.vocab_size, c.n_embd)
+        self.wpe = LearnedPositions("wpe", c.block_size, c.n_embd)
+        self.blocks = [
+            PreNormBlock(
+                LayerNorm(f"h.{i}.ln_1", c.n_embd, c.bias),
+                Attention(f"h.{i}.attn", c.n_embd, c.n_head, causal=True, bias=c.bias, dropout=c.dropout, residual_std=residual_std),
+                LayerNorm(f"h.{i}.ln_2", c.n_embd, c.bias),
+                MLP(f"h.{i}.mlp", c.n_embd, 4 * c.n_embd, c.activation, c.bias, c.dropout, residual_std=residual_std),
+            )
+            for i in range(c.n_layer)
+        ]
+        self.ln_f = LayerNorm("ln_f", c.n_embd, c.bias)
+        self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False)
+        return [self.wte, self.wpe, *self.blocks, self.ln_f, self.head]
+
+    def forward(self, ids, rng=None, attention_mask=None, position_ids=None):
+        """Logits of the next token at every position.
+
+        ids (B, T) int, T at most block_size; rng a numpy Generator for dropout, None for none; attention_mask (B, T), 0 at padding;
+        position_ids (T,) or (B, T), 0 .. T-1 unless given -> logits (B, T, V), GPTCache. MinigptError for ids or masks that do not fit.
+        """
+        ids = check_ids(ids, self.config.vocab_size, self.config.block_size)
+        if attention_mask is not None:
+            attention_mask = np.asarray(attention_mask)
+            if attention_mask.shape != ids.shape:
+                raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}")
+            attention_mask = attention_mask.astype(bool)
+        if position_ids is not None:
+            position_ids = np.asarray(position_ids)
+            if position_ids.shape not in (ids.shape, ids.shape[1:]):
+                raise MinigptError(f"position_ids: shape is {position_ids.shape}, it must be {ids.shape} or {ids.shape[1:]}")
+            check_ids(np.atleast_2d(position_ids), self.config.block_size, self.config.block_size, "position_ids")
+        h, *caches = self.hidden(ids, rng, attention_mask, position_ids)
+        logits, head = self.head.forward(self.store, h)
+        return logits, GPTCache(*caches, head)
+
+    def hidden(self, ids, rng=None, key_mask=None, position_ids=None, kv=None):
+        """Everything below the head, without checks: -> h (B, T, C) after the last LayerNorm, then the caches of GPTCache but the last.
+
+        kv: a list of one KVCache a block, where ids are the newest tokens of a text in decoding; key_mask then covers all of its tokens.
+        """
+        p = self.store
+        x, c1 = self.wte.forward(p, ids)
+        x, c2 = self.wpe.forward(p, x, position_ids)
+        x, c3 = dropout_forward(x, self.config.dropout, rng)
+        c4 = []
+        for i, block in enumerate(self.blocks):
+            x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None)
+            c4.append(c)
+        x, c5 = self.ln_f.forward(p, x)
+        return x, c1, c2, c3, c4, c5
+
+    def backward(self, dlogits, cache):
+        """Gradients of forward: dlogits (B, T, V), GPTCache -> a fresh dict of gradients, keys and shapes of `parameters`."""
+        grads = self.store.zeros_like()
+        self.add_backward(grads, dlogits, cache)
+        return dict(grads)
+
+    def add_backward(self, g, dlogits, cache):
+        """backward, adding into a store of gradients."""
+        dx = self.head.backward(g, dlogits, cache.head)
+        dx = self.ln_f.backward(g, dx, cache.ln_f)
+        for block, c in zip(reversed(self.blocks), reversed(cache.blocks)):
+            dx = block.backward(g, dx, c)
+        dx = dropout_backward(dx, cache.drop)
+        dx = self.wpe.backward(g, dx, cache.wpe)
+        self.wte.backward(g, dx, cache.wte)
+
+    def logits(self, ids, attention_mask=None, position_ids=None):
+        """forward without its cache: ids (B, T) -> logits (B, T, V)."""
+        return self.forward(ids, None, attention_mask, position_ids)[0]
+
+    def loss(self, ids, targets, rng=None, count=None):
+        """Mean cross-entropy of the next token, in nats: ops.cross_entropy_forward has the formula.
+
+        ids and targets (B, T) int; a target of -100 is ignored; count is the number of targets to divide by, this call's unless given.
+        MinigptError for ids or targets out of range, of a wrong dtype or shape, or where no target counts.
+        """
+        targets = check_targets(targets, np.asarray(ids), self.config.vocab_size)
+        return cross_entropy_forward(self.forward(ids, rng)[0], targets, count)[0]
+
+    def add_gradients(self, g, ids, targets, rng=None, count=None):
+        """Add the loss's gradients into a store g -> the loss; arguments and errors as for `loss`."""
+        targets = check_targets(targets, np.asarray(ids), self.config.vocab_size)
+        logits, cache = self.forward(ids, rng)
+        loss, loss_cache = cross_entropy_forward(logits, targets, count)
+        self.add_backward(g, cross_entropy_backward(1.0, loss_cache), cache)
+        return loss
+
+    def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0, use_cache=True,
+                 attention_mask=None):  # fmt: skip
+        """Continue a text token by token.
+
+        ids (B, T) int -> (B, T + new) int, prompt included; new is less than max_new_tokens where every row met a stop id, and a row that
+        met one repeats it. With prompts of unequal length, ids is a list of B sequences and so is the result, or ids is padded and
+        attention_mask (B, T) is 0 at the padding. temperature 0 is greedy; sampling.token_probabilities explains the other settings.
+        seed: int or numpy Generator. use_cache=False computes every step anew, to the same tokens. Past block_size the context follows
+        sampling.window_start. MinigptError for settings or ids out of range.
+        """
+        new = list(self.stream(ids, max_new_tokens, temperature, top_k, top_p, stop, seed, use_cache, attention_mask))
+        new = np.stack(new, axis=1) if new else np.zeros((len(ids), 0), np.int64)
+        if is_ragged(ids):
+            return [np.concatenate([np.asarray(row, np.int64), n]) for row, n in zip(ids, new)]
+        return np.concatenate([np.asarray(ids, np.int64), new], axis=1)
+
+    def stream(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0, use_cache=True,
+               attention_mask=None):  # fmt: skip
+        """generate as an iterator: yields the new ids (B,) of each step as soon as they are drawn."""
+        rows = self.prompts(ids, attention_mask)
+        next_logits = CachedLogits(self) if use_cache else self.uncached_logits
+        yield from decode(next_logits, rows, max_new_tokens, temperature, top_k, top_p, stop, seed)
+
+    def prompts(self, ids, attention_mask=None):
+        """Prompts as a list of B integer arrays without padding. MinigptError for an empty or impossible one."""
+        if attention_mask is not None:
+            ids, attention_mask = np.asarray(ids), np.asarray(attention_mask)
+            if ids.shape != attention_mask.shape:
+                raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}")
+            ids = [row[keep.astype(bool)] for row, keep in zip(ids, attention_mask)]
+        elif not is_ragged(ids) and np.ndim(ids) != 2:
+            raise MinigptError(f"ids: shape is {np.shape(ids)}, prompts must be (batch, time)")
+        if len(ids) == 0 or any(len(row) == 0 for row in ids):
+            raise MinigptError("the prompt is empty, it must have at least 1 token")
+        return [check_ids(np.asarray(row)[None], self.config.vocab_size, len(row), "prompt")[0] for row in ids]
+
+    def contexts(self, rows):
+        """The part of each row that the model sees."""
+        return [row[window_start(len(row), self.config.block_size) :] for row in rows]
+
+    def uncached_logits(self, rows):
+        """Logits (B, V) of each row's next token, computed from the whole context."""
+        ids, mask, position_ids = left_pad(self.contexts(rows))
+        h, *_ = self.hidden(ids, None, mask, position_ids)
+        return self.head.forward(self.store, h[:, -1:])[0][:, -1]
+
+
+class CachedLogits:
+    """GPT.uncached_logits with a KV cache: each call computes the newest token alone, or the whole context after the window has jumped."""
+
+    def __init__(self, model):
+        self.model = model
+        self.starts = None
+
+    def __call__(self, rows):
+        """Rows so far, each one token longer than at the last call -> logits (B, V)."""
+        model, c = self.model, self.model.config
+        starts = [window_start(len(row), c.block_size) for row in rows]
+        if starts != self.starts:
+            ids, self.mask, position_ids = left_pad(model.contexts(rows))
+            self.kv = [KVCache(len(rows), c.n_head, c.block_size, c.n_embd // c.n_head, model.dtype) for _ in range(c.n_layer)]
+            self.starts = starts
+        else:
+            ids = np.array([row[-1:] for row in rows])
+            position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
+            if self.mask is not None:
+                self.mask = np.append(self.mask, np.ones((len(rows), 1), bool), axis=1)
+        h, *_ = model.hidden(ids, None, self.mask, position_ids, self.kv)
+        return model.head.forward(model.store, h[:, -1:])[0][:, -1]
+
+
+def is_ragged(ids):
+    """Whether ids are sequences of unequal length."""
+    return isinstance(ids, list | tuple) and len({np.shape(row) for row in ids}) > 1

@@ -1,0 +1,59 @@
+"""The mathematics: pure functions, each forward directly above its backward. Only NumPy is imported here."""
+
+from minigpt.ops.activations import (
+    ACTIVATIONS,
+    gelu_backward,
+    gelu_forward,
+    gelu_tanh_backward,
+    gelu_tanh_forward,
+    relu_backward,
+    relu_forward,
+    silu_backward,
+    silu_forward,
+)
+from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward
+from minigpt.ops.dropout import dropout_backward, dropout_forward
+from minigpt.ops.embedding import embedding_backward, embedding_forward, unembedding_backward, unembedding_forward
+from minigpt.ops.linear import linear_backward, linear_forward
+from minigpt.ops.loss import IGNORED, count_targets, cross_entropy_backward, cross_entropy_forward
+from minigpt.ops.normalization import layernorm_backward, layernorm_forward, rmsnorm_backward, rmsnorm_forward
+from minigpt.ops.positions import learned_positions_backward, learned_positions_forward, sinusoidal_positions
+from minigpt.ops.softmax import softmax_backward, softmax_forward
+
+__all__ = [
+    "ACTIVATIONS",
+    "IGNORED",
+    "Mask",
+    "attention_backward",
+    "attention_forward",
+    "count_targets",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "gelu_backward",
+    "gelu_forward",
+    "gelu_tanh_backward",
+    "gelu_tanh_forward",
+    "layernorm_backward",
+    "layernorm_forward",
+    "lean_attention_backward",
+    "lean_attention_forward",
+    "learned_positions_backward",
+    "learned_positions_forward",
+    "linear_backward",
+    "linear_forward",
+    "relu_backward",
+    "relu_forward",
+    "rmsnorm_backward",
+    "rmsnorm_forward",
+    "silu_backward",
+    "silu_forward",
+    "sinusoidal_positions",
+    "softmax_backward",
+    "softmax_forward",
+    "unembedding_backward",
+    "unembedding_forward",
+]

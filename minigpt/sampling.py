@@ -1,0 +1,106 @@
+"""Decoding: from logits to a token, and from token to token.
+
+Shapes: B batch, V vocabulary.
+"""
+
+import math
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+
+
+def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
+    """MinigptError where a setting is out of its range, named with its value and limit."""
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise MinigptError(f"temperature is {temperature}, it must be at least 0 (0 is greedy)")
+    if top_k is not None and (isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1):
+        raise MinigptError(f"top_k is {top_k}, it must be a whole number of at least 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise MinigptError(f"top_p is {top_p}, it must be more than 0 and at most 1")
+    if int(max_new_tokens) != max_new_tokens or max_new_tokens < 0:
+        raise MinigptError(f"max_new_tokens is {max_new_tokens}, it must be a whole number of at least 0")
+
+
+def token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
+    """The distribution that the next token is drawn from.
+
+        p = softmax(logits / temperature), cut to the top_k largest, then to the fewest largest whose sum reaches top_p, and renormalised
+
+    logits (B, V) -> (B, V) float64. temperature 0 gives the largest logit (the first of equals) everything.
+    top_k: Fan et al. 2018, arXiv:1805.04833; top_p, nucleus sampling: Holtzman et al. 2019, arXiv:1904.09751.
+    """
+    logits = np.asarray(logits, np.float64)
+    if temperature == 0:
+        return (np.arange(logits.shape[-1]) == logits.argmax(axis=-1)[:, None]).astype(np.float64)
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # a tiny temperature: -inf is the right limit
+        logits = logits / temperature
+    order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V), most likely first
+    p = np.exp(np.take_along_axis(logits, order, axis=-1))
+    if top_k is not None:
+        p[:, top_k:] = 0
+    p /= p.sum(axis=-1, keepdims=True)
+    if top_p is not None:
+        p[p.cumsum(axis=-1) - p >= top_p] = 0  # drop a token when those before it already reach top_p
+        p /= p.sum(axis=-1, keepdims=True)
+    probabilities = np.empty_like(p)
+    np.put_along_axis(probabilities, order, p, axis=-1)
+    return probabilities
+
+
+def sample(probabilities, rng):
+    """Draw one token for each row by inverting the distribution function. probabilities (B, V), numpy Generator -> ids (B,)."""
+    cumulative = probabilities.cumsum(axis=-1)
+    u = rng.random(len(cumulative)) * cumulative[:, -1]
+    return (cumulative <= u[:, None]).sum(axis=-1)
+
+
+def decode(next_logits, rows, max_new_tokens, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0):
+    """Draw token after token from a model: the one loop behind every family's generate.
+
+    next_logits: a function of the rows so far, a list of B integer arrays whose lengths may differ, to the logits (B, V) of each row's next
+    token. stop: an id or several at which a row ends; it then repeats that id until all rows have ended. seed: int or numpy Generator.
+    Yields an array (B,) of new ids at each step. MinigptError for settings out of range.
+    """
+    check_sampling(temperature, top_k, top_p, max_new_tokens)
+    rng = np.random.default_rng(seed)
+    stops = np.atleast_1d(np.asarray([] if stop is None else stop, np.int64))
+    rows = [np.asarray(row, np.int64) for row in rows]
+    ended = np.zeros(len(rows), bool)
+    for _ in range(int(max_new_tokens)):
+        ids = sample(token_probabilities(next_logits(rows), temperature, top_k, top_p), rng)
+        if ended.any():
+            ids = np.where(ended, [row[-1] for row in rows], ids)
+        rows = [np.append(row, i) for row, i in zip(rows, ids)]
+        yield ids
+        ended |= np.isin(ids, stops)
+        if ended.all():
+            return
+
+
+def window_start(length, block_size):
+    """Where the context begins once a text is longer than the window: 0 up to block_size, then jumping ahead.
+
+    When a text grows past block_size, the context becomes its last block_size // 2 tokens (at least 1) and grows again from there. The
+    start depends on the length alone, so cached and uncached decoding, and a decoding that is stopped and taken up, see the same context.
+    """
+    if length <= block_size:
+        return 0
+    hop = block_size + 1 - max(1, block_size // 2)
+    return -(-(length - block_size) // hop) * hop
+
+
+def left_pad(rows):
+    """Rows of unequal length as one batch, right-aligned, so that the newest tokens stand in one column.
+
+    -> ids (B, T), mask (B, T) bool or None where no row is padded, position_ids (B, T) or (T,).
+    """
+    T = max(len(row) for row in rows)
+    if all(len(row) == T for row in rows):
+        return np.stack(rows), None, np.arange(T)
+    ids, mask = np.zeros((len(rows), T), np.int64), np.zeros((len(rows), T), bool)
+    for i, row in enumerate(rows):
+        ids[i, T - len(row) :] = row
+        mask[i, T - len(row) :] = True
+    return ids, mask, np.maximum(mask.cumsum(axis=1) - 1, 0)
