@@ -1,0 +1,5 @@
+"""Text to token ids and back."""
+
+from minigpt.tokenizers.char import CharTokenizer
+
+__all__ = ["CharTokenizer"]
