@@ -1,6 +1,6 @@
 """minigpt: transformers in NumPy, every gradient written by hand and proved right."""
 
-#from minigpt.checkpoint import load
+from minigpt.checkpoint import load
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import check_gradients, check_op
 from minigpt.layers.store import Store

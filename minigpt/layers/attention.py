@@ -63,10 +63,10 @@ class Attention:
         width = self.n_head * self.head_channels
         if memory_channels is None:
             self.q_attn = None
-            self.c_attn = Linear(f"{name}.c_attn", channels, 3 * width, bias, std)
+            self.c_attn = Linear(f"{name}.c_attn", channels, 3 * width, bias, std, matrices=3)
         else:
             self.q_attn = Linear(f"{name}.q_attn", channels, width, bias, std)
-            self.c_attn = Linear(f"{name}.c_attn", memory_channels, 2 * width, bias, std)
+            self.c_attn = Linear(f"{name}.c_attn", memory_channels, 2 * width, bias, std, matrices=2)
         self.c_proj = Linear(f"{name}.c_proj", width, channels, bias, residual_std)
 
     def parameters(self):

@@ -7,8 +7,8 @@ from minigpt.ops.linear import linear_backward, linear_forward
 class Linear:
     """y = x @ weight + bias, weight (inputs, outputs) drawn from normal(0, std), bias zero; ops.linear_forward has the formulas."""
 
-    def __init__(self, name, inputs, outputs, bias=True, std=0.02):
-        self.weight = Parameter(f"{name}.weight", (inputs, outputs), std=std)
+    def __init__(self, name, inputs, outputs, bias=True, std=0.02, matrices=1):
+        self.weight = Parameter(f"{name}.weight", (inputs, outputs), std=std, matrices=matrices)
         self.bias = Parameter(f"{name}.bias", (outputs,)) if bias else None
 
     def parameters(self):

@@ -8,12 +8,17 @@ import numpy as np
 
 
 class Parameter(NamedTuple):
-    """What a layer asks of a store: a name, a shape and the distribution of its initial values, normal(mean, std)."""
+    """What a layer asks of a store: a name, a shape and the distribution of its initial values, normal(mean, std).
+
+    matrices: how many hidden matrices stand in it side by side (3 for q, k and v), which is what Muon wants to know; 0 for embeddings,
+    heads and vectors.
+    """
 
     name: str
     shape: tuple
     std: float = 0.0
     mean: float = 0.0
+    matrices: int = 0
 
 
 class Store(Mapping):
@@ -45,7 +50,7 @@ class Store(Mapping):
         """
         rng = np.random.default_rng(seed)
         store = cls({p.name: p.shape for p in parameters}, dtype=dtype)
-        for name, shape, std, mean in parameters:
+        for name, shape, std, mean, _ in parameters:
             if std:
                 store[name][...] = rng.standard_normal(shape, dtype=np.float32) * np.float32(std) + np.float32(mean)
             else:

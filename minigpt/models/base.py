@@ -38,6 +38,12 @@ class Model:
         """The dtype of the parameters, and so of all that is computed from them."""
         return self.store.vector.dtype
 
+    @property
+    def hidden_matrices(self):
+        """Name -> how many hidden matrices stand side by side in it, for the parameters that Muon trains."""
+        parameters = (parameter for layer in self.layers() for parameter in layer.parameters())
+        return {parameter.name: parameter.matrices for parameter in parameters if parameter.matrices}
+
     def astype(self, dtype):
         """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the complex step)."""
         return type(self)(self.config, store=self.store.astype(dtype))

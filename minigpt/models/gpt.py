@@ -77,7 +77,7 @@ class GPT(Model):
             for i in range(c.n_layer)
         ]
         self.ln_f = LayerNorm("ln_f", c.n_embd, c.bias)
-        self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False)
+        self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, matrices=0)
         return [self.wte, self.wpe, *self.blocks, self.ln_f, self.head]
 
     def forward(self, ids, rng=None, attention_mask=None, position_ids=None):

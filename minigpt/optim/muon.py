@@ -1,0 +1,85 @@
+"""Muon: momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/)."""
+
+import math
+
+import numpy as np
+
+from minigpt.optim.adamw import AdamW
+from minigpt.optim.base import decay
+
+# X <- a X + b (X X^T) X + c (X X^T)^2 X: each step takes every singular value s to a s + b s^3 + c s^5, tuned to climb fast to about 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def newton_schulz(x, steps=5):
+    """Replace the singular values of matrices by numbers near 1, leaving their singular vectors as they are.
+
+    x (..., R, C), a batch of matrices of one shape; steps of a fifth-degree polynomial in each singular value, after division by the Frobenius
+    norm -> an array of the same shape. Close to U V^T of the singular value decomposition, at the cost of 3 products a step.
+    Bernstein and Newhouse 2024, arXiv:2409.20325; coefficients from Jordan et al.
+    """
+    if x.shape[-2] > x.shape[-1]:
+        return newton_schulz(x.swapaxes(-1, -2), steps).swapaxes(-1, -2)
+    a, b, c = COEFFICIENTS
+    x = x / (np.sqrt((x * x).sum(axis=(-2, -1), keepdims=True)) + 1e-7)
+    for _ in range(steps):
+        s = x @ x.swapaxes(-1, -2)
+        polynomial = s @ s
+        polynomial *= c
+        polynomial += b * s
+        x, previous = polynomial @ x, x
+        x += a * previous
+    return x
+
+
+class Muon:
+    """Muon for hidden matrices, AdamW for embeddings, heads, norms and biases.
+
+        m = momentum * m + (1 - momentum) * g;    u = (1 - momentum) * g + momentum * m    (Nesterov)
+        p = p - lr * sqrt(max(1, outputs / inputs)) * newton_schulz(u)    after p = p - lr * weight_decay * p
+
+    The scale is for our (inputs, outputs) matrices; a fused q, k, v is orthogonalised as three matrices. `lr` is AdamW's, `muon_lr` Muon's.
+    """
+
+    def __init__(self, p, hidden, lr=1e-3, muon_lr=0.02, momentum=0.95, newton_schulz_steps=5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        """p: the Store to be trained; hidden: name -> number of matrices side by side in it (model.hidden_matrices)."""
+        self.muon_lr, self.momentum, self.newton_schulz_steps, self.weight_decay = muon_lr, momentum, newton_schulz_steps, weight_decay
+        self.adamw = AdamW(p, lr, betas, eps, weight_decay, names=[name for name in p if name not in hidden])
+        self.lr = lr
+        self.hidden = dict(hidden)
+        self.state = {f"muon.{name}": np.zeros_like(p[name]) for name in hidden} | self.adamw.state
+        self.groups = group_by_shape(p, hidden)
+
+    def step(self, p, g, factor=1.0, run=map):
+        """Update the store p in place by the gradients g; factor scales both rates; run maps a function over parts, on threads perhaps."""
+        lr = self.muon_lr * factor
+        decay(p, self.hidden, lr * self.weight_decay)
+
+        def update(group):
+            updates = []
+            for name, columns in group:
+                gradient, m = g[name][:, columns], self.state[f"muon.{name}"][:, columns]
+                m *= self.momentum
+                m += (1 - self.momentum) * gradient
+                u = self.momentum * m
+                u += (1 - self.momentum) * gradient
+                updates.append(u if u.shape[0] <= u.shape[1] else u.T)
+            x = newton_schulz(np.stack(updates), self.newton_schulz_steps)
+            for (name, columns), u in zip(group, x):
+                inputs, outputs = p[name][:, columns].shape
+                p[name][:, columns] -= (lr * math.sqrt(max(1, outputs / inputs))) * (u if inputs <= outputs else u.T)
+
+        for _ in run(update, self.groups):
+            pass
+        self.adamw.step(p, g, factor, run)
+
+
+def group_by_shape(p, hidden):
+    """Lists of (name, columns) whose matrices have one shape up to transposition, each shape in two halves for threads."""
+    shapes = {}
+    for name, parts in hidden.items():
+        rows, columns = p[name].shape[0], p[name].shape[1] // parts
+        for i in range(parts):
+            shapes.setdefault(tuple(sorted((rows, columns))), []).append((name, slice(i * columns, (i + 1) * columns)))
+    groups = [half for members in shapes.values() for half in (members[::2], members[1::2]) if half]
+    return sorted(groups, key=lambda group: -len(group))

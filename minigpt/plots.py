@@ -1,0 +1,319 @@
+"""Pictures of training and of what a model looks at: loss curves, attention maps, gradient norms. The only importer of matplotlib.
+
+Every figure here is an object of its own and nothing goes through pyplot: no display is needed, no global state is touched, and threads may draw
+side by side. In a notebook a figure shows itself when it is a cell's last value: `plots.loss_curve(rows).figure`.
+
+Shapes: H heads, T queries, S keys.
+"""
+
+import io
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from minigpt.errors import MinigptError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, told apart by colour-blind readers too
+INK, FAINT = "#333333", "#dddddd"
+FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture is the same everywhere
+DPI = 160
+VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
+SMALLEST = 5.0  # points; tokens that would have to be smaller give way to their positions
+CELL = 0.17  # inches a token takes in an attention map
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure that Jupyter shows as it is; matplotlib's own is shown only where pyplot has been set up."""
+
+    def _repr_png_(self):
+        width, height = (round(side * 96) for side in self.get_size_inches())
+        return png(self), {"width": width, "height": height}
+
+
+def subplots(rows=1, columns=1, width=6.4, height=3.8):
+    """A new figure and its axes, in the style of this module. width and height in inches -> Figure, Axes (an array of them where several)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns)
+    for ax in np.ravel(axes):
+        style(ax)
+    return figure, axes
+
+
+def style(ax):
+    """Quiet axes: a light grid, no box, small labels. -> ax"""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#999999")
+    ax.grid(color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=INK, labelsize=9, labelfontfamily=FONT, color="#999999")
+    return ax
+
+
+def annotate(ax, title=None, x=None, y=None):
+    """Set the title and the labels of the axes, where given, as plain text: a $ is a dollar."""
+    text = {"family": FONT, "color": INK, "parse_math": False}
+    if title is not None:
+        ax.set_title(title, loc="left", fontsize=10.5, fontweight="bold", **text)
+    if x is not None:
+        ax.set_xlabel(x, fontsize=9.5, **text)
+    if y is not None:
+        ax.set_ylabel(y, fontsize=9.5, **text)
+
+
+def loss_curve(rows, ax=None, label=None, title=None):
+    """Training loss as a thin line, validation loss as points on a line, against the step.
+
+    rows: dicts of metrics.jsonl, with step, train_loss and, where measured, val_loss; ax: the Axes to draw on, new unless given. Draw several runs on
+    one ax, each with its label, and each gets a colour of its own. -> Axes. Losses that are not finite leave a gap.
+    MinigptError for a row that is no such dict.
+    """
+    steps, train, val = (column(rows, key) for key in ("step", "train_loss", "val_loss"))
+    if np.isnan(steps).any():
+        raise MinigptError(f"row {int(np.isnan(steps).argmax())} has no step, every row of metrics needs one")
+    ax = subplots()[1] if ax is None else ax
+    run = sum(line.get_gid() == "training" for line in ax.lines)
+    colour, prefix = COLOURS[run % len(COLOURS)], "" if label is None else f"{label}: "
+    for gid, losses, look in (
+        ("training", train, dict(linewidth=1, alpha=0.5, marker="." if np.isfinite(train).sum() == 1 else None)),
+        ("validation", val, dict(linewidth=1.7, marker="o", markersize=4.5)),
+    ):
+        kept = np.isfinite(losses) | (gid == "training")  # a gap in the training line; validation points join across rows without one
+        name = prefix + gid if np.isfinite(losses).any() else "_nothing to name"
+        ax.plot(steps[kept], losses[kept], color=colour, label=name, gid=gid, **look)
+    if np.isfinite(np.concatenate([line.get_ydata() for line in ax.lines])).any():
+        legend = ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    last = max((line.get_xdata().max(initial=0) for line in ax.lines), default=0)
+    ax.set_xlim(0, last * 1.02 or 1)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if title is None:
+        title = describe(steps, train, val) if run == 0 else f"Loss of {run + 1} runs"
+    annotate(ax, title, "step", "loss (nats per token)")
+    return ax
+
+
+def column(rows, key):
+    """One column of metrics as floats, NaN where it is missing or not finite. MinigptError for a row that is no dict, or a value that is no number."""
+    values = np.full(len(rows), np.nan)
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise MinigptError(f"row {i} is {row!r}, it must be a dict with step and train_loss")
+        value = row.get(key)
+        if value is not None:
+            if isinstance(value, str | bool) or np.ndim(value):
+                raise MinigptError(f"row {i}: {key} is {value!r}, it must be a number")
+            values[i] = value if math.isfinite(value) else np.nan
+    return values
+
+
+def describe(steps, train, val):
+    """A title that says what the curves come to."""
+    measured = np.flatnonzero(np.isfinite(val))
+    trained = np.flatnonzero(np.isfinite(train))
+    if len(steps) and not np.isfinite(train[-1]) and not np.isfinite(val[-1]):
+        return f"Loss not finite at step {steps[-1]:,.0f}"
+    if len(measured):
+        last, best = measured[-1], measured[np.argmin(val[measured])]
+        title = f"Validation loss {val[last]:.3f} after {steps[last]:,.0f} steps"
+        return title if val[last] - val[best] < 5e-4 else f"{title}, {val[best]:.3f} at its best (step {steps[best]:,.0f})"
+    if len(trained):
+        return f"Training loss {train[trained[-1]]:.3f} after {steps[trained[-1]]:,.0f} steps"
+    return "No losses yet"
+
+
+def attention_map(weights, tokens=None, ax=None, title=None, query_tokens=None):
+    """The attention weights of one head: a row for each query, a column for each key, the darker the more weight.
+
+    weights (T, S); tokens: names of the S keys, of which the queries are the last T unless query_tokens names them; a string counts as its
+    characters. -> Axes. MinigptError for weights that are not two-dimensional and finite, or tokens that do not fit.
+    """
+    weights = check_weights(weights, 2, "(queries, keys)")
+    queries, keys = token_names(weights.shape, tokens, query_tokens)
+    if ax is None:
+        width, height = (min(10.0, max(2.6, n * CELL)) for n in weights.shape[::-1])
+        ax = subplots(width=width + 1.6, height=height + 0.9)[1]
+    image = draw_map(ax, weights, weights.max())
+    name_ticks(ax, queries, keys)
+    annotate(ax, "Where each token looks" if title is None else title, "key (looked at)", "query (looking)")
+    add_scale(ax.figure, image, ax)
+    return ax
+
+
+def attention_maps(weights, tokens=None, title=None, query_tokens=None):
+    """The attention weights of several heads side by side, on one scale of colours.
+
+    weights (H, T, S); tokens, query_tokens and errors as for attention_map -> Figure.
+    """
+    weights = check_weights(weights, 3, "(heads, queries, keys)")
+    H, T, S = weights.shape
+    queries, keys = token_names((T, S), tokens, query_tokens)
+    columns = min(H, 4 if H > 6 or H == 4 else 3) if max(T, S) <= 24 else min(H, 2)
+    rows = -(-H // columns)
+    width, height = (min(5.0, max(2.1, n * CELL * 0.75)) for n in (S, T))
+    figure, axes = subplots(rows, columns, columns * width + 1.2, rows * (height + 0.35) + 0.8)
+    for head, ax in enumerate(np.ravel(axes)):
+        if head >= H:
+            ax.set_visible(False)
+            continue
+        image = draw_map(ax, weights[head], weights.max())
+        name_ticks(ax, queries, keys)
+        ax.tick_params(labelleft=head % columns == 0, labelbottom=head + columns >= H)
+        ax.set_title(f"head {head}", loc="left", fontsize=9.5, family=FONT, color=INK)
+    labels = {"family": FONT, "color": INK, "fontsize": 9.5}
+    figure.supxlabel("key (looked at)", **labels)
+    figure.supylabel("query (looking)", **labels)
+    title = "Where each head looks" if title is None else title
+    figure.suptitle(title, x=0.01, ha="left", family=FONT, color=INK, fontsize=10.5, fontweight="bold", parse_math=False)
+    add_scale(figure, image, list(np.ravel(axes)))
+    return figure
+
+
+def check_weights(weights, ndim, axes):
+    """Weights as a real float array. MinigptError where they have other axes, are empty or not finite."""
+    weights = np.asarray(weights)
+    if weights.ndim != ndim or weights.size == 0:
+        hint = ", so take one text of the batch: weights[0]" if weights.ndim == 4 and ndim == 3 else ""
+        raise MinigptError(f"weights: shape is {weights.shape}, it must be {axes}{hint}")
+    if weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
+        raise MinigptError("weights: not all of them are finite real numbers")
+    return weights
+
+
+def token_names(shape, tokens, query_tokens):
+    """Names of the queries and of the keys to print, None where there are none. MinigptError where their numbers do not fit."""
+    T, S = shape
+    keys = None if tokens is None else [visible(token) for token in tokens]
+    if keys is not None and len(keys) != S:
+        raise MinigptError(f"tokens: {len(keys)} of them for {S} keys")
+    if query_tokens is not None:
+        queries = [visible(token) for token in query_tokens]
+        if len(queries) != T:
+            raise MinigptError(f"query_tokens: {len(queries)} of them for {T} queries")
+    else:
+        if keys is not None and T > S:
+            raise MinigptError(f"{T} queries can't be the last of {S} tokens, name them with query_tokens")
+        queries = None if keys is None else keys[S - T :]
+    return queries, keys
+
+
+def visible(token):
+    """A token as it can be seen and printed: signs for blanks and line ends, code points for what the font has no sign for."""
+    if token in VISIBLE:
+        return VISIBLE[token]
+    font = get_font(findfont(FONT))
+    return "".join(VISIBLE.get(c) or (c if c.isprintable() and font.get_char_index(ord(c)) else f"U+{ord(c):04X}") for c in str(token))
+
+
+def draw_map(ax, weights, largest):
+    """One map of weights, from white at 0 to dark at the largest. -> the image"""
+    image = ax.imshow(weights, cmap="Blues", vmin=0, vmax=largest if largest > 0 else 1, interpolation="nearest")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=8)
+    return image
+
+
+def name_ticks(ax, queries, keys):
+    """Tokens, or positions where there are none or too little room, along both axes of a map."""
+    width, height = ax.get_position().size * ax.figure.get_size_inches() * 72  # points
+    for axis, names, count, room in ((ax.xaxis, keys, ax.get_xlim()[1], width), (ax.yaxis, queries, ax.get_ylim()[0], height)):
+        count = round(count + 0.5)
+        size = min(9.0, 0.85 * room / count)
+        if names is None or size < SMALLEST:
+            axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+            continue
+        upright = axis is ax.xaxis and max(map(len, names)) > 2
+        axis.set_ticks(range(count), names, fontsize=size, rotation=90 if upright else 0, parse_math=False, family=FONT)
+
+
+def add_scale(figure, image, ax):
+    """The scale of colours beside one or several maps."""
+    bar = figure.colorbar(image, ax=ax, shrink=0.75, aspect=24, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=0, labelcolor=INK, labelfontfamily=FONT)
+    bar.set_label("attention weight", fontsize=9, color=INK, family=FONT)
+
+
+def gradient_norms(grads, ax=None, title=None):
+    """The Euclidean norm of each parameter's gradient, in store order from top to bottom, on a logarithmic axis.
+
+    grads: Mapping of name -> array. -> Axes. A gradient of exactly zero is a hollow mark at the left edge, one that is not finite a cross at the right.
+    MinigptError for what is no such mapping.
+    """
+    if not isinstance(grads, Mapping) or not grads:
+        raise MinigptError(f"grads is {type(grads).__name__} of length {len(grads)}, it must map at least one name to an array")
+    norms = np.array([norm(g) for g in grads.values()])
+    names, places = list(grads), np.arange(len(grads))
+    ax = subplots(width=6.4, height=1.1 + 0.165 * len(names))[1] if ax is None else ax
+    usable = np.isfinite(norms) & (norms > 0)
+    low, high = (math.floor(math.log10(norms[usable].min())), math.ceil(math.log10(norms[usable].max()))) if usable.any() else (-1, 0)
+    low, high = 10.0**low, 10.0 ** max(high, low + 1)
+    ax.set_xscale("log")
+    ax.set_xlim(low / 1.3, high * 1.3)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    for i, part in enumerate(blocks(names)):
+        if i % 2:
+            ax.axhspan(part.start - 0.5, part.stop - 0.5, color="#f3f3f3", linewidth=0, zorder=0)
+    ax.hlines(places[usable], low / 1.3, norms[usable], color=COLOURS[0], alpha=0.3, linewidth=1)
+    ax.plot(norms[usable], places[usable], "o", color=COLOURS[0], markersize=4.5, gid="norms")
+    for name, where, at, mark in (
+        ("exactly zero", norms == 0, low / 1.3, dict(marker="o", markerfacecolor="white")),
+        ("not finite", ~np.isfinite(norms), high * 1.3, dict(marker="X")),
+    ):
+        if where.any():
+            ax.plot(np.full(where.sum(), at), places[where], linestyle="", color=COLOURS[1], markersize=6, clip_on=False, label=name, gid=name, **mark)
+            ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK)
+    ax.set_yticks(places, names, fontsize=7.5, family=FONT, parse_math=False)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+    annotate(ax, "Size of each parameter's gradient" if title is None else title, "norm of the gradient (nats per unit of the parameter)", None)
+    return ax
+
+
+def norm(g):
+    """Euclidean norm of an array in float64, so that squares of float32 do not overflow."""
+    g = np.asarray(g, np.float64)
+    return math.sqrt((g * g).sum()) if np.isfinite(g).all() else math.nan
+
+
+def blocks(names):
+    """Neighbouring names that belong to one block of a model (the same up to their first number): yields ranges."""
+    start, keys = 0, [block_of(name) for name in names]
+    for i in range(1, len(keys) + 1):
+        if i == len(keys) or keys[i] != keys[start]:
+            yield range(start, i)
+            start = i
+
+
+def block_of(name):
+    """The part of a parameter's name up to its first number: h.0 of h.0.ln_1.weight; empty where there is none."""
+    parts = str(name).split(".")
+    digits = [i for i, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[: digits[0] + 1]) if digits else ""
+
+
+def png(figure):
+    """A figure as the bytes of a PNG file, the same for the same picture: no date and no version in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
+    return buffer.getvalue()
+
+
+def save(figure, path):
+    """Write a figure as a PNG file, which appears whole or not at all. MinigptError where it can't be written."""
+    path, data = Path(path), png(figure)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MinigptError(f"picture {path} can't be written: {error.strerror or error}") from None

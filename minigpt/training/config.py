@@ -1,0 +1,66 @@
+"""The settings of a training run, and recipes that are known to work."""
+
+import math
+from dataclasses import dataclass
+
+from minigpt.errors import MinigptError
+from minigpt.models.config import check_fields
+from minigpt.optim import SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. MinigptError for a value out of its range."""
+
+    steps: int  # updates of the parameters
+    batch_size: int = 12  # windows of text a micro-batch
+    accumulate: int = 1  # micro-batches a step
+    shards: int = 1  # parts of a micro-batch, one a thread; part of the run, since it sets the order of additions
+    optimizer: str = "muon"  # or "adamw", "sgd"
+    lr: float = 1e-3  # peak rate of AdamW or SGD
+    muon_lr: float = 0.02  # peak rate of Muon, for hidden matrices
+    newton_schulz_steps: int = 5  # of Muon
+    beta1: float = 0.9  # AdamW's, and SGD's momentum
+    beta2: float = 0.99  # AdamW's
+    weight_decay: float = 0.0  # on parameters of two or more axes
+    clip: float = 1.0  # limit of the gradient's norm; 0 for none
+    schedule: str = "cosine"  # or "linear", "constant"
+    warmup: int = 0  # steps
+    final_lr: float = 0.1  # the last rate as a fraction of the peak
+    seed: int = 0  # of weights, batches and dropout
+    eval_interval: int = 250  # steps between validation losses
+    save_interval: int = 250  # steps between checkpoints
+
+    def __post_init__(self):
+        sizes = ("steps", "batch_size", "accumulate", "shards", "newton_schulz_steps", "eval_interval", "save_interval")
+        check_fields(
+            self,
+            sizes=sizes,
+            fractions=("beta1", "beta2"),
+            choices={"optimizer": ("muon", "adamw", "sgd"), "schedule": tuple(SCHEDULES)},
+        )
+        for name in ("lr", "muon_lr", "weight_decay", "clip", "final_lr"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+                raise MinigptError(f"{name} is {value!r}, it must be a number of at least 0")
+        for name in ("warmup", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise MinigptError(f"{name} is {value!r}, it must be a whole number of at least 0")
+        if self.shards > self.batch_size:
+            raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
+
+
+# Recipes: name -> (GPTConfig fields, TrainConfig fields).
+PRESETS = {
+    "default": (
+        dict(block_size=128, n_layer=4, n_head=4, n_embd=128, bias=False),
+        dict(steps=1800, batch_size=8, optimizer="muon", lr=5e-3, muon_lr=0.03, newton_schulz_steps=3, warmup=50, final_lr=0.02,
+             eval_interval=300, save_interval=300),
+    ),
+    # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
+    "nanogpt-cpu": (
+        dict(block_size=64, n_layer=4, n_head=4, n_embd=128, bias=False),
+        dict(steps=2000, batch_size=12, optimizer="adamw", lr=1e-3, warmup=100, weight_decay=0.1),
+    ),
+}
