@@ -109,6 +109,8 @@ def main(argv=None):
     for _ in range(args.turns):
         rates.append(gemm_rate())
         for name, step in sides.items():
+            time.sleep(0.3)  # threads of the other side's OpenMP or BLAS spin on for a while after their work
+            step()
             seconds[name].append(timed(lambda step=step: [step() for _ in range(args.steps)]) / args.steps)
 
     flops, rate = model_flops(config, batch_size * block_size), statistics.median(rates)

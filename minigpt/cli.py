@@ -21,6 +21,7 @@ from minigpt.optim import SCHEDULES
 from minigpt.sampling import check_sampling
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, Diverged, Interrupted, TrainConfig, Trainer, Workers, available_cores, evaluate, keep_freed_memory
+from minigpt.training.trainer import check_state
 
 MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "n_layer": (int, "blocks"),
@@ -218,9 +219,8 @@ def run_settings(args, saved):
     model, training = PRESETS[args.preset or "default"]
     settings = model | training
     if saved is not None:
-        values, _ = checkpoint.load_state(saved) or (None, None)
-        if values is None:
-            raise MinigptError(f"{saved}: a model without a trainer's state, it can't be resumed")
+        values = checkpoint.load_state_values(saved)
+        check_state(values, saved)
         saved_settings = dataclasses.asdict(checkpoint.load(saved).config) | values["config"]
         settings = saved_settings | (settings if args.preset else {})
     return settings | {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS | TRAIN_OPTIONS}

@@ -70,7 +70,8 @@ def check_op(forward, backward, inputs, method="complex", seed=0, step=None):
 
     forward(*inputs) -> (y, cache), or a tuple of arrays in place of y; backward(dy, cache) -> the gradient of the one input, or a tuple of one
     for each input, None where there is none; inputs: a tuple of arrays. The output is contracted with a random dy. Inputs that are not
-    floating (ids, masks) are handed through unchecked. -> Report, a row an input. MinigptError where an input is empty or not finite.
+    floating (ids, masks) are handed through unchecked. -> Report, a row an input. MinigptError where an input is empty or not finite, or where
+    backward says nothing of a floating input.
     """
     inputs = tuple(np.array(x, np.float64) if np.asarray(x).dtype.kind == "f" else x for x in inputs)
     for i, x in enumerate(inputs):
@@ -83,6 +84,9 @@ def check_op(forward, backward, inputs, method="complex", seed=0, step=None):
         grads = (grads,)
     if len(grads) > len(inputs):
         raise MinigptError(f"backward returned {len(grads)} gradients for {len(inputs)} inputs")
+    missed = [i for i, x in enumerate(inputs) if is_floating(x) and i >= len(grads)]
+    if missed:  # a row that is not there looks like one that passed
+        raise MinigptError(f"backward returned {len(grads)} gradients and none for input {missed[0]}, it must return None where there is none")
 
     def objective(arrays):
         outputs = forward(*(arrays.get(f"input {i}", x) for i, x in enumerate(inputs)))[0]
@@ -92,6 +96,8 @@ def check_op(forward, backward, inputs, method="complex", seed=0, step=None):
 
     arrays = {f"input {i}": x for i, x in enumerate(inputs) if is_floating(x)}
     analytic = {f"input {i}": g for i, g in enumerate(grads) if f"input {i}" in arrays and g is not None}
+    if not analytic:
+        raise MinigptError(f"none of the {len(inputs)} inputs is floating and has a gradient: there is nothing to check")
     return compare(objective, arrays, analytic, method, rng, step)
 
 

@@ -33,10 +33,7 @@ def check_memory(needed, what):
 
 def readable(size):
     """Bytes as a person writes them: 1500000 -> '1.5 MB'."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size /= 1000
-    else:
-        unit = "PB"
-    return f"{size:.3g} {unit}"
+    power = 0
+    while size >= 1000 and power < 5:
+        size, power = size / 1000, power + 1
+    return f"{size:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"

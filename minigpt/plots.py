@@ -23,9 +23,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 INK, FAINT = "#333333", "#dddddd"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture is the same everywhere
 DPI = 160
+TICKS = [1, 2, 2.5, 5, 10]  # ticks are these times a power of ten apart
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
 SMALLEST = 5.0  # points; tokens that would have to be smaller give way to their positions
-CELL = 0.17  # inches a token takes in an attention map
+CELL = 0.15  # inches a token takes in an attention map, where that makes it neither tiny nor huge
 
 
 class Figure(matplotlib.figure.Figure):
@@ -51,7 +52,7 @@ def style(ax):
     ax.spines[["left", "bottom"]].set_color("#999999")
     ax.grid(color=FAINT, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(colors=INK, labelsize=9, labelfontfamily=FONT, color="#999999")
+    ax.tick_params(colors=INK, labelsize=9, labelfontfamily=FONT, color="#999999", which="both")
     return ax
 
 
@@ -80,19 +81,22 @@ def loss_curve(rows, ax=None, label=None, title=None):
     run = sum(line.get_gid() == "training" for line in ax.lines)
     colour, prefix = COLOURS[run % len(COLOURS)], "" if label is None else f"{label}: "
     for gid, losses, look in (
-        ("training", train, dict(linewidth=1, alpha=0.5, marker="." if np.isfinite(train).sum() == 1 else None)),
-        ("validation", val, dict(linewidth=1.7, marker="o", markersize=4.5)),
+        ("training", train, {"linewidth": 1, "alpha": 0.5, "marker": "." if np.isfinite(train).sum() == 1 else None}),
+        ("validation", val, {"linewidth": 1.7, "marker": "o", "markersize": 4.5}),
     ):
         kept = np.isfinite(losses) | (gid == "training")  # a gap in the training line; validation points join across rows without one
         name = prefix + gid if np.isfinite(losses).any() else "_nothing to name"
         ax.plot(steps[kept], losses[kept], color=colour, label=name, gid=gid, **look)
-    if np.isfinite(np.concatenate([line.get_ydata() for line in ax.lines])).any():
+    if all(line.get_label().startswith("_") for line in ax.lines):
+        ax.set_yticks([])
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=TICKS))
         legend = ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK)
         for text in legend.get_texts():
             text.set_parse_math(False)
     last = max((line.get_xdata().max(initial=0) for line in ax.lines), default=0)
     ax.set_xlim(0, last * 1.02 or 1)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=TICKS, integer=True))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if title is None:
         title = describe(steps, train, val) if run == 0 else f"Loss of {run + 1} runs"
@@ -101,7 +105,7 @@ def loss_curve(rows, ax=None, label=None, title=None):
 
 
 def column(rows, key):
-    """One column of metrics as floats, NaN where it is missing or not finite. MinigptError for a row that is no dict, or a value that is no number."""
+    """One column of metrics as floats, NaN where it is missing or not finite. MinigptError for what is no dict, or no number in it."""
     values = np.full(len(rows), np.nan)
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
@@ -137,36 +141,43 @@ def attention_map(weights, tokens=None, ax=None, title=None, query_tokens=None):
     """
     weights = check_weights(weights, 2, "(queries, keys)")
     queries, keys = token_names(weights.shape, tokens, query_tokens)
+    T, S = weights.shape
     if ax is None:
-        width, height = (min(10.0, max(2.6, n * CELL)) for n in weights.shape[::-1])
-        ax = subplots(width=width + 1.6, height=height + 0.9)[1]
+        cell = cell_size(T, S, 3.2, 9.0)
+        ax = subplots(width=S * cell + 1.6, height=T * cell + 1.0)[1]
+    else:
+        room = ax.get_position().size * ax.figure.get_size_inches()
+        cell = min(room[0] / S, room[1] / T)
     image = draw_map(ax, weights, weights.max())
-    name_ticks(ax, queries, keys)
+    name_ticks(ax, queries, keys, cell)
     annotate(ax, "Where each token looks" if title is None else title, "key (looked at)", "query (looking)")
     add_scale(ax.figure, image, ax)
     return ax
 
 
-def attention_maps(weights, tokens=None, title=None, query_tokens=None):
+def attention_maps(weights, tokens=None, title=None, query_tokens=None, names=None):
     """The attention weights of several heads side by side, on one scale of colours.
 
-    weights (H, T, S); tokens, query_tokens and errors as for attention_map -> Figure.
+    weights (H, T, S); names: of the H maps, "head 0" and so on unless given; tokens, query_tokens and errors as for attention_map -> Figure.
     """
     weights = check_weights(weights, 3, "(heads, queries, keys)")
     H, T, S = weights.shape
+    names = [f"head {head}" for head in range(H)] if names is None else list(names)
+    if len(names) != H:
+        raise MinigptError(f"names: {len(names)} of them for {H} heads")
     queries, keys = token_names((T, S), tokens, query_tokens)
     columns = min(H, 4 if H > 6 or H == 4 else 3) if max(T, S) <= 24 else min(H, 2)
     rows = -(-H // columns)
-    width, height = (min(5.0, max(2.1, n * CELL * 0.75)) for n in (S, T))
-    figure, axes = subplots(rows, columns, columns * width + 1.2, rows * (height + 0.35) + 0.8)
+    cell = cell_size(T, S, 2.1, 5.0)
+    figure, axes = subplots(rows, columns, columns * (S * cell + 0.1) + 1.4, rows * (T * cell + 0.45) + 0.75)
     for head, ax in enumerate(np.ravel(axes)):
         if head >= H:
             ax.set_visible(False)
             continue
         image = draw_map(ax, weights[head], weights.max())
-        name_ticks(ax, queries, keys)
+        name_ticks(ax, queries, keys, cell)
         ax.tick_params(labelleft=head % columns == 0, labelbottom=head + columns >= H)
-        ax.set_title(f"head {head}", loc="left", fontsize=9.5, family=FONT, color=INK)
+        ax.set_title(names[head], loc="left", fontsize=9.5, family=FONT, color=INK, parse_math=False)
     labels = {"family": FONT, "color": INK, "fontsize": 9.5}
     figure.supxlabel("key (looked at)", **labels)
     figure.supylabel("query (looking)", **labels)
@@ -221,22 +232,26 @@ def draw_map(ax, weights, largest):
     return image
 
 
-def name_ticks(ax, queries, keys):
-    """Tokens, or positions where there are none or too little room, along both axes of a map."""
-    width, height = ax.get_position().size * ax.figure.get_size_inches() * 72  # points
-    for axis, names, count, room in ((ax.xaxis, keys, ax.get_xlim()[1], width), (ax.yaxis, queries, ax.get_ylim()[0], height)):
-        count = round(count + 0.5)
-        size = min(9.0, 0.85 * room / count)
+def cell_size(T, S, smallest, largest):
+    """Inches for one cell of a map whose longer side is to stay between smallest and largest."""
+    return min(max(CELL, smallest / max(T, S)), largest / max(T, S))
+
+
+def name_ticks(ax, queries, keys, cell):
+    """Tokens along both axes of a map, or positions where there are none or, with cell inches for each, too little room."""
+    size = min(9.0, 0.75 * 72 * cell)  # points
+    for axis, names in ((ax.xaxis, keys), (ax.yaxis, queries)):
         if names is None or size < SMALLEST:
-            axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+            axis.set_major_locator(MaxNLocator(nbins=8, steps=TICKS, integer=True))
             continue
         upright = axis is ax.xaxis and max(map(len, names)) > 2
-        axis.set_ticks(range(count), names, fontsize=size, rotation=90 if upright else 0, parse_math=False, family=FONT)
+        axis.set_ticks(range(len(names)), names, fontsize=size, rotation=90 if upright else 0, parse_math=False, family=FONT)
 
 
 def add_scale(figure, image, ax):
     """The scale of colours beside one or several maps."""
-    bar = figure.colorbar(image, ax=ax, shrink=0.75, aspect=24, pad=0.02)
+    aspect = max(16, 5 * figure.get_size_inches()[1])  # of one width, however tall the figure
+    bar = figure.colorbar(image, ax=ax, shrink=0.75, aspect=aspect, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=0, labelcolor=INK, labelfontfamily=FONT)
     bar.set_label("attention weight", fontsize=9, color=INK, family=FONT)
@@ -245,32 +260,33 @@ def add_scale(figure, image, ax):
 def gradient_norms(grads, ax=None, title=None):
     """The Euclidean norm of each parameter's gradient, in store order from top to bottom, on a logarithmic axis.
 
-    grads: Mapping of name -> array. -> Axes. A gradient of exactly zero is a hollow mark at the left edge, one that is not finite a cross at the right.
+    grads: Mapping of name -> array. -> Axes. A gradient of exactly zero is a ring at the left edge, one that is not finite a cross at the right.
     MinigptError for what is no such mapping.
     """
     if not isinstance(grads, Mapping) or not grads:
-        raise MinigptError(f"grads is {type(grads).__name__} of length {len(grads)}, it must map at least one name to an array")
+        what = "empty" if isinstance(grads, Mapping) else f"a {type(grads).__name__}"
+        raise MinigptError(f"grads is {what}, it must map at least one name to an array")
     norms = np.array([norm(g) for g in grads.values()])
     names, places = list(grads), np.arange(len(grads))
     ax = subplots(width=6.4, height=1.1 + 0.165 * len(names))[1] if ax is None else ax
     usable = np.isfinite(norms) & (norms > 0)
-    low, high = (math.floor(math.log10(norms[usable].min())), math.ceil(math.log10(norms[usable].max()))) if usable.any() else (-1, 0)
-    low, high = 10.0**low, 10.0 ** max(high, low + 1)
+    low, high = (norms[usable].min() / 2, norms[usable].max() * 2) if usable.any() else (0.1, 1)
     ax.set_xscale("log")
-    ax.set_xlim(low / 1.3, high * 1.3)
+    ax.set_xlim(low, high)
     ax.set_ylim(len(names) - 0.4, -0.6)
     for i, part in enumerate(blocks(names)):
         if i % 2:
             ax.axhspan(part.start - 0.5, part.stop - 0.5, color="#f3f3f3", linewidth=0, zorder=0)
-    ax.hlines(places[usable], low / 1.3, norms[usable], color=COLOURS[0], alpha=0.3, linewidth=1)
+    ax.hlines(places[usable], low, norms[usable], color=COLOURS[0], alpha=0.3, linewidth=1)
     ax.plot(norms[usable], places[usable], "o", color=COLOURS[0], markersize=4.5, gid="norms")
-    for name, where, at, mark in (
-        ("exactly zero", norms == 0, low / 1.3, dict(marker="o", markerfacecolor="white")),
-        ("not finite", ~np.isfinite(norms), high * 1.3, dict(marker="X")),
+    for name, found, at, look in (
+        ("exactly zero", norms == 0, low, {"marker": "o", "markerfacecolor": "white"}),
+        ("not finite", ~np.isfinite(norms), high, {"marker": "X"}),
     ):
-        if where.any():
-            ax.plot(np.full(where.sum(), at), places[where], linestyle="", color=COLOURS[1], markersize=6, clip_on=False, label=name, gid=name, **mark)
-            ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK)
+        if found.any():
+            ax.plot(np.full(found.sum(), at), places[found], linestyle="", color=COLOURS[1], label=name, gid=name, clip_on=False, **look)
+            # beside the title, where no mark can be
+            ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0, ncols=2)
     ax.set_yticks(places, names, fontsize=7.5, family=FONT, parse_math=False)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")

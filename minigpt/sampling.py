@@ -4,6 +4,7 @@ Shapes: B batch, V vocabulary.
 """
 
 import math
+import numbers
 
 import numpy as np
 
@@ -12,14 +13,24 @@ from minigpt.errors import MinigptError
 
 def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     """MinigptError where a setting is out of its range, named with its value and limit."""
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise MinigptError(f"temperature is {temperature}, it must be at least 0 (0 is greedy)")
-    if top_k is not None and (isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1):
-        raise MinigptError(f"top_k is {top_k}, it must be a whole number of at least 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise MinigptError(f"top_p is {top_p}, it must be more than 0 and at most 1")
-    if int(max_new_tokens) != max_new_tokens or max_new_tokens < 0:
-        raise MinigptError(f"max_new_tokens is {max_new_tokens}, it must be a whole number of at least 0")
+    if not is_number(temperature) or not (math.isfinite(temperature) and temperature >= 0):
+        raise MinigptError(f"temperature is {temperature!r}, it must be a number of at least 0 (0 is greedy)")
+    if top_k is not None and not (is_whole(top_k) and top_k >= 1):
+        raise MinigptError(f"top_k is {top_k!r}, it must be a whole number of at least 1")
+    if top_p is not None and not (is_number(top_p) and 0 < top_p <= 1):
+        raise MinigptError(f"top_p is {top_p!r}, it must be more than 0 and at most 1")
+    if not (is_whole(max_new_tokens) and max_new_tokens >= 0):
+        raise MinigptError(f"max_new_tokens is {max_new_tokens!r}, it must be a whole number of at least 0")
+
+
+def is_number(value):
+    """Whether value is a real number and not a bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value):
+    """Whether value is an integer, NumPy's included, and not a bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):

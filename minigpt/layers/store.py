@@ -72,6 +72,10 @@ class Store(Mapping):
     def __len__(self):
         return len(self._views)
 
+    def __reduce__(self):
+        """Copy and pickle the vector alone: views copied one by one would be views of nothing."""
+        return Store, (self.shapes, self.vector)
+
     def zeros_like(self):
         """A store of zeros of the same shapes and dtype: a fresh gradient."""
         return Store(self.shapes, dtype=self.vector.dtype)

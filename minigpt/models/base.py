@@ -1,7 +1,5 @@
 """What every model family shares: parameters in a store, loss and gradients, saving."""
 
-import math
-
 import numpy as np
 
 from minigpt.errors import MinigptError
@@ -16,12 +14,17 @@ class Model:
     def __init__(self, config, seed=0, dtype=np.float32, store=None):
         """Wire the layers and draw the weights; seed: int or numpy Generator; a store given is used as it is."""
         self.config = config
+        if store is None:  # asked of the config, before a billion layers are wired
+            check_memory(config.num_parameters * np.dtype(dtype).itemsize, f"a model of {config.num_parameters:,} parameters")
         parameters = [parameter for layer in self.layers() for parameter in layer.parameters()]
-        if store is None:
-            size = sum(math.prod(parameter.shape) for parameter in parameters)
-            check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
-            store = Store.initialised(parameters, seed, dtype)
-        self.store = store
+        self.store = Store.initialised(parameters, seed, dtype) if store is None else store
+
+    @classmethod
+    def parameter_shapes(cls, config):
+        """Name -> shape of a config's parameters, in store order, without taking memory for them."""
+        wired = cls.__new__(cls)
+        wired.config = config
+        return {parameter.name: parameter.shape for layer in wired.layers() for parameter in layer.parameters()}
 
     @property
     def parameters(self):
@@ -63,7 +66,7 @@ class Model:
 
 def check_ids(ids, vocab_size, max_length, name="ids"):
     """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length or the first id out of range."""
-    ids = np.asarray(ids)
+    ids = as_array(ids, name)
     if ids.dtype.kind not in "iu":
         raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
     if ids.ndim != 2 or ids.size == 0:
@@ -74,21 +77,32 @@ def check_ids(ids, vocab_size, max_length, name="ids"):
     return ids
 
 
-def check_targets(targets, ids, vocab_size):
-    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value, or where none counts."""
-    targets = np.asarray(targets)
+def check_targets(targets, ids, vocab_size, count=None):
+    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value.
+
+    Also where none counts, unless the count of a whole batch is given: one part of it may well hold ignored targets only.
+    """
+    targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
     if targets.dtype.kind not in "iu":
         raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
     if targets.shape != ids.shape:
         raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
-    if count_targets(targets) == 0:
+    if count is None and count_targets(targets) == 0:
         raise MinigptError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
     check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
     return targets
 
 
+def as_array(values, name):
+    """np.asarray, with a MinigptError for rows of unequal length."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise MinigptError(f"{name}: the rows have unequal lengths, they must be one array (batch, time)") from None
+
+
 def check_range(ids, vocab_size, name):
     """MinigptError naming the first id that is not in 0 .. vocab_size - 1."""
-    if ids.min() < 0 or ids.max() >= vocab_size:
+    if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
         at = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= vocab_size))[0])
         raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {vocab_size - 1}")

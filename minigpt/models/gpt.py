@@ -11,7 +11,7 @@ import numpy as np
 
 from minigpt.errors import MinigptError
 from minigpt.layers import MLP, Attention, Embedding, KVCache, LayerNorm, LearnedPositions, Linear, PreNormBlock, TiedHead
-from minigpt.models.base import Model, check_ids, check_targets
+from minigpt.models.base import Model, as_array, check_ids, check_targets
 from minigpt.models.config import check_fields
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.ops.dropout import dropout_backward, dropout_forward
@@ -43,6 +43,13 @@ class GPTConfig:
         )
         if self.n_embd % self.n_head:
             raise MinigptError(f"n_embd is {self.n_embd}, it must be a multiple of n_head, which is {self.n_head}")
+
+    @property
+    def num_parameters(self):
+        """How many numbers a model of this shape learns: 12 L C^2 for the blocks' matrices, and embeddings, norms, biases and head."""
+        C, L, tokens = self.n_embd, self.n_layer, self.vocab_size * (1 if self.tie_embeddings else 2)
+        vectors = L * 13 * C + 2 * C if self.bias else L * 2 * C + C  # 9C of biases and 4C of norms a block
+        return (tokens + self.block_size) * C + 12 * L * C * C + vectors
 
 
 class GPTCache(NamedTuple):
@@ -141,14 +148,14 @@ class GPT(Model):
         """Mean cross-entropy of the next token, in nats: ops.cross_entropy_forward has the formula.
 
         ids and targets (B, T) int; a target of -100 is ignored; count is the number of targets to divide by, this call's unless given.
-        MinigptError for ids or targets out of range, of a wrong dtype or shape, or where no target counts.
+        MinigptError for ids or targets out of range, of a wrong dtype or shape, or where no target counts and no count is given.
         """
-        targets = check_targets(targets, np.asarray(ids), self.config.vocab_size)
+        targets = check_targets(targets, ids, self.config.vocab_size, count)
         return cross_entropy_forward(self.forward(ids, rng)[0], targets, count)[0]
 
     def add_gradients(self, g, ids, targets, rng=None, count=None):
         """Add the loss's gradients into a store g -> the loss; arguments and errors as for `loss`."""
-        targets = check_targets(targets, np.asarray(ids), self.config.vocab_size)
+        targets = check_targets(targets, ids, self.config.vocab_size, count)
         logits, cache = self.forward(ids, rng)
         loss, loss_cache = cross_entropy_forward(logits, targets, count)
         self.add_backward(g, cross_entropy_backward(1.0, loss_cache), cache)
@@ -180,11 +187,14 @@ class GPT(Model):
     def prompts(self, ids, attention_mask=None):
         """Prompts as a list of B integer arrays without padding. MinigptError for an empty or impossible one."""
         if attention_mask is not None:
-            ids, attention_mask = np.asarray(ids), np.asarray(attention_mask)
-            if ids.shape != attention_mask.shape:
-                raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}")
+            ids, attention_mask = as_array(ids, "ids"), as_array(attention_mask, "attention_mask")
+            if ids.ndim != 2 or ids.shape != attention_mask.shape:
+                raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}, both must be (batch, time)")
             ids = [row[keep.astype(bool)] for row, keep in zip(ids, attention_mask)]
-        elif not is_ragged(ids) and np.ndim(ids) != 2:
+        elif is_ragged(ids):
+            if any(np.ndim(row) != 1 for row in ids):
+                raise MinigptError(f"ids: shapes are {[np.shape(row) for row in ids]}, each prompt must be one sequence of ids")
+        elif np.ndim(ids) != 2:
             raise MinigptError(f"ids: shape is {np.shape(ids)}, prompts must be (batch, time)")
         if len(ids) == 0 or any(len(row) == 0 for row in ids):
             raise MinigptError("the prompt is empty, it must have at least 1 token")

@@ -1,5 +1,7 @@
 """What the optimisers share."""
 
+import itertools
+
 import numpy as np
 
 
@@ -18,4 +20,4 @@ def decayed_names(p):
 def slices(size, parts):
     """Cut 0 .. size into nearly equal slices, for threads."""
     edges = np.linspace(0, size, parts + 1).astype(int)
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:])]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]

@@ -51,7 +51,7 @@ class CharTokenizer:
     def decode(self, ids):
         """Ids, 1-d -> text. MinigptError for an id out of range."""
         ids = np.asarray(ids, np.int64).ravel()
-        if ids.size and not (0 <= ids.min() and ids.max() < self.vocab_size):
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size):
             wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             raise MinigptError(f"token id {wrong} is out of range, it must be 0 to {self.vocab_size - 1}")
         return "".join(self.characters[i] for i in ids)

@@ -54,13 +54,23 @@ class TrainConfig:
 # Recipes: name -> (GPTConfig fields, TrainConfig fields).
 PRESETS = {
     "default": (
-        dict(block_size=128, n_layer=4, n_head=4, n_embd=128, bias=False),
-        dict(steps=1800, batch_size=8, optimizer="muon", lr=5e-3, muon_lr=0.03, newton_schulz_steps=3, warmup=50, final_lr=0.02,
-             eval_interval=300, save_interval=300),
+        {"block_size": 128, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False},
+        {
+            "steps": 1800,
+            "batch_size": 8,
+            "optimizer": "muon",
+            "lr": 5e-3,
+            "muon_lr": 0.03,
+            "newton_schulz_steps": 3,
+            "warmup": 50,
+            "final_lr": 0.02,
+            "eval_interval": 300,
+            "save_interval": 300,
+        },
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
     "nanogpt-cpu": (
-        dict(block_size=64, n_layer=4, n_head=4, n_embd=128, bias=False),
-        dict(steps=2000, batch_size=12, optimizer="adamw", lr=1e-3, warmup=100, weight_decay=0.1),
+        {"block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False},
+        {"steps": 2000, "batch_size": 12, "optimizer": "adamw", "lr": 1e-3, "warmup": 100, "weight_decay": 0.1},
     ),
 }

@@ -112,7 +112,8 @@ class Trainer:
                 if self.step % config.save_interval == 0 or last or interrupted:
                     self.save("last")
                 if interrupted and not last:
-                    raise Interrupted(f"stopped and saved after step {self.step} of {config.steps}; the same command with --resume goes on from there")
+                    where = f"step {self.step} of {config.steps}"
+                    raise Interrupted(f"stopped and saved after {where}; the same command with --resume goes on from there")
         self.draw()
         return self.val_loss
 
@@ -168,7 +169,7 @@ class Trainer:
         """Where the numbers of this step first went wrong, as a message."""
         where = f"step {self.step + 1}: the loss is {loss}"
         name = first_not_finite("parameter ", self.model.parameters)
-        for micro, shard, ids, targets in [] if name else self.shards():
+        for micro, shard, ids, _ in [] if name else self.shards():
             with np.errstate(all="ignore"):
                 logits, cache = self.model.forward(ids, self.generator(micro, shard + 1))
             name = first_not_finite("", cache) or first_not_finite("", {"logits": logits})
@@ -234,8 +235,8 @@ class Trainer:
     def resume(self):
         """Take up the run in out/last: parameters, optimizer, step. MinigptError naming the first setting that is not that run's."""
         directory = self.out / "last"
-        saved = checkpoint.load(directory)
-        values, tensors = checkpoint.load_state(directory, {name: value.shape for name, value in self.optimizer.state.items()})
+        saved, values = checkpoint.load(directory), checkpoint.load_state_values(directory)
+        check_state(values, directory)
         for field, value in dataclasses.asdict(saved.config).items():
             check_unchanged(field, value, getattr(self.model.config, field), directory)
         for field, value in values["config"].items():
@@ -244,6 +245,7 @@ class Trainer:
         check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
         if values["config"]["steps"] != self.config.steps:
             self.say(f"steps: {self.config.steps} in place of {values['config']['steps']}; the learning rate follows the new schedule from here")
+        _, tensors = checkpoint.load_state(directory, {name: value.shape for name, value in self.optimizer.state.items()})
         self.model.store.vector[:] = saved.store.vector
         for name, value in tensors.items():
             self.optimizer.state[name][...] = value
@@ -301,6 +303,16 @@ def check_unchanged(field, saved, given, directory):
     """MinigptError where a setting is not the one that a run was started with."""
     if saved != given:
         raise MinigptError(f"{field} is {given}, the run in {directory} was started with {saved}; resume it with that, or start in another folder")
+
+
+def check_state(values, directory):
+    """MinigptError where a trainer's state is missing, or lacks what a run needs to go on."""
+    if values is None:
+        raise MinigptError(f"{directory}: a model without a trainer's state, it can't be resumed")
+    kinds = {"step": int, "seconds": int | float, "best": int | float | None, "losses": list, "config": dict, "data_sha256": str | None}
+    for key, kind in kinds.items():
+        if key not in values or not isinstance(values[key], kind):
+            raise MinigptError(f"{directory}: trainer.json is damaged, {key} is {values.get(key)!r}")
 
 
 def read_metrics(path):

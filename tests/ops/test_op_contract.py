@@ -1,0 +1,104 @@
+"""What every op promises: a right gradient, no mutation, its input's dtype, complex input."""
+
+import numpy as np
+import pytest
+from op_cases import CASES, arrays_in, grads_of
+
+from minigpt import ops
+from minigpt.gradcheck import check_op, is_floating
+
+
+@pytest.fixture(params=CASES)
+def case(request, rng, monkeypatch):
+    """forward, backward, inputs of one case; lean attention takes three queries at a time."""
+    monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
+    forward, backward, inputs = CASES[request.param]
+    return forward, backward, inputs(rng)
+
+
+def cast(inputs, dtype):
+    return tuple(x.astype(dtype) if is_floating(x) else x for x in inputs)
+
+
+def random_dy(rng, y):
+    return rng.standard_normal(np.shape(y)).astype(y.dtype)[()]
+
+
+def snapshot(value):
+    return [x.tobytes() for x in arrays_in(value)]
+
+
+def test_every_op_has_a_case():
+    pairs = {name.split()[0] for name in CASES}
+    for part in ("forward", "backward"):
+        assert {name.removesuffix(f"_{part}") for name in dir(ops) if name.endswith(f"_{part}")} == pairs
+        assert {name.removesuffix(f"_{part}") for name in ops.__all__ if name.endswith(f"_{part}")} == pairs
+
+
+def test_op_gradients(case):
+    report = check_op(*case)
+    assert len(report.rows) == sum(is_floating(x) for x in case[2])
+    assert report.max_error < 1e-13, report
+
+
+def test_op_arguments_are_not_mutated(case, rng):
+    forward, backward, inputs = case
+    before = snapshot(inputs)
+    y, cache = forward(*inputs)
+    dy = random_dy(rng, y)
+    dy_before = np.array(dy)
+    backward(dy, cache)
+    assert snapshot(inputs) == before
+    assert np.array_equal(dy, dy_before)
+
+
+def test_op_backward_twice_gives_the_same_bits(case, rng):
+    forward, backward, inputs = case
+    y, cache = forward(*inputs)
+    dy, before = random_dy(rng, y), snapshot((y, cache))
+    first = snapshot(grads_of(backward, dy, cache))
+    assert snapshot(grads_of(backward, dy, cache)) == first
+    assert snapshot((y, cache)) == before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_op_keeps_dtype(case, rng, dtype):
+    forward, backward, inputs = case
+    y, cache = forward(*cast(inputs, dtype))
+    made = [np.asarray(y), *arrays_in(cache), *grads_of(backward, random_dy(rng, y), cache)]
+    assert {x.dtype for x in made if x.dtype.kind in "fc"} == {np.dtype(dtype)}
+
+
+def test_op_float32_is_near_float64(case, rng):
+    forward, backward, inputs = case
+    y, cache = forward(*inputs)
+    dy = random_dy(rng, y)
+    z, low_cache = forward(*cast(inputs, np.float32))
+    np.testing.assert_allclose(z, y, rtol=0, atol=2e-6 * np.abs(y).max())
+    for low, high in zip(grads_of(backward, np.float32(dy), low_cache), grads_of(backward, dy, cache)):
+        np.testing.assert_allclose(low, high, rtol=0, atol=5e-6 * np.abs(high).max())
+
+
+def test_op_complex_of_real_is_real(case, rng):
+    """complex128 goes through forward and backward, to the values of float64."""
+    forward, backward, inputs = case
+    y, cache = forward(*inputs)
+    z, complex_cache = forward(*cast(inputs, np.complex128))
+    assert z.dtype == np.complex128
+    np.testing.assert_allclose(z, y, rtol=0, atol=1e-14 * np.abs(y).max())
+    dy = random_dy(rng, y)
+    for a, b in zip(grads_of(backward, np.complex128(dy), complex_cache), grads_of(backward, dy, cache)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.abs(b).max())
+
+
+def test_op_takes_strided_input(case, rng):
+    """Transposed and reversed arrays give what their contiguous copies give."""
+    forward, backward, inputs = case
+    strided = tuple(np.asfortranarray(x[..., ::-1])[..., ::-1] if is_floating(x) else x for x in inputs)
+    y, cache = forward(*inputs)
+    z, strided_cache = forward(*strided)
+    dy = random_dy(rng, y)
+    dz = np.asfortranarray(dy) if np.ndim(dy) else dy
+    np.testing.assert_allclose(z, y, rtol=1e-12, atol=1e-13)
+    for a, b in zip(grads_of(backward, dz, strided_cache), grads_of(backward, dy, cache)):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)

@@ -1,0 +1,252 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from minigpt import plots
+from minigpt.errors import MinigptError
+
+ROWS = [
+    {"step": 10, "train_loss": 3.5},
+    {"step": 20, "train_loss": 3.0, "val_loss": 3.2},
+    {"step": 30, "train_loss": 2.5},
+    {"step": 40, "train_loss": 2.0, "val_loss": 2.4, "seconds": 1.0, "data_sha256": None},
+]
+
+
+def line(ax, gid):
+    """The data of the last line drawn under this name."""
+    return next(line for line in reversed(ax.lines) if line.get_gid() == gid).get_xydata()
+
+
+def attention(rng, *shape):
+    """Random causal attention weights."""
+    T, S = shape[-2:]
+    weights = rng.random(shape) * np.tri(T, S, S - T)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def pixels(data):
+    """The width and height that a PNG's header declares."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_loss_curve_draws_the_rows():
+    ax = plots.loss_curve(ROWS)
+    np.testing.assert_array_equal(line(ax, "training"), [[10, 3.5], [20, 3.0], [30, 2.5], [40, 2.0]])
+    np.testing.assert_array_equal(line(ax, "validation"), [[20, 3.2], [40, 2.4]])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training", "validation"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss (nats per token)")
+
+
+def test_loss_curve_title_says_what_is_seen():
+    def title(rows, **more):
+        return plots.loss_curve(rows, **more).get_title(loc="left")
+
+    assert title(ROWS) == "Validation loss 2.400 after 40 steps"
+    worse = [*ROWS, {"step": 1050, "train_loss": 1.0, "val_loss": 2.9}]
+    assert title(worse) == "Validation loss 2.900 after 1,050 steps, 2.400 at its best (step 40)"
+    assert title(ROWS[:1]) == "Training loss 3.500 after 10 steps"
+    assert title([]) == "No losses yet"
+    assert title([*ROWS, {"step": 50, "train_loss": float("nan")}]) == "Loss not finite at step 50"
+    assert title(ROWS, title="Mine, for $5 or $6") == "Mine, for $5 or $6"
+
+
+def test_loss_curve_of_two_runs_has_two_colours():
+    ax = plots.loss_curve(ROWS, label="first")
+    longer = [{"step": 400, "train_loss": 1.0, "val_loss": 1.5}]
+    assert plots.loss_curve(longer, ax=ax, label="second") is ax
+    first, second = (drawn for drawn in ax.lines if drawn.get_gid() == "validation")
+    assert first.get_color() != second.get_color()
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["first: training", "first: validation", "second: training", "second: validation"]
+    assert ax.get_xlim()[1] > 400
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], ROWS[:1], [{"step": 1, "val_loss": 2.0}], [{"step": 0, "train_loss": 2.0}], [{"step": 1}], [{"step": 1, "train_loss": float("nan")}]],
+    ids=["no rows", "one row", "no training loss", "step 0", "no loss at all", "only NaN"],
+)
+def test_loss_curve_of_little_is_drawn(rows):
+    assert plots.png(plots.loss_curve(rows).figure)
+
+
+def test_loss_curve_leaves_a_gap_where_a_loss_is_not_finite():
+    rows = [*ROWS, {"step": 50, "train_loss": float("inf")}, {"step": 60, "train_loss": 9.0, "val_loss": float("nan")}]
+    ax = plots.loss_curve(rows)
+    assert np.isnan(line(ax, "training")[4, 1])
+    assert len(line(ax, "validation")) == 2
+    assert 9 <= ax.get_ylim()[1] < 10
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"train_loss": 1.0}], "row 0 has no step"),
+        ([{"step": 1}, 3], "row 1 is 3, it must be a dict"),
+        ([{"step": 1, "val_loss": "2.0"}], "row 0: val_loss is '2.0', it must be a number"),
+    ],
+)
+def test_loss_curve_refuses_what_is_no_metrics(rows, message):
+    with pytest.raises(MinigptError, match=message):
+        plots.loss_curve(rows)
+
+
+def test_attention_map_draws_the_weights(rng):
+    weights = attention(rng, 4, 4)
+    ax = plots.attention_map(weights, "a b\n", title="Head 3")
+    np.testing.assert_array_equal(ax.images[0].get_array(), weights)
+    assert ax.images[0].get_clim() == (0, weights.max())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "␣", "b", "↵"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "␣", "b", "↵"]
+    assert ax.get_title(loc="left") == "Head 3"
+    assert "key" in ax.get_xlabel()
+    assert "query" in ax.get_ylabel()
+
+
+def test_attention_map_names_the_queries(rng):
+    weights = attention(rng, 2, 5)
+    ax = plots.attention_map(weights, "abcde")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["d", "e"]
+    ax = plots.attention_map(weights, "abcde", query_tokens=["le", "chat"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["le", "chat"]
+
+
+def test_attention_map_keeps_to_the_axes_it_is_given(rng):
+    figure, axes = plots.subplots(1, 2)
+    assert plots.attention_map(attention(rng, 3, 3), "abc", ax=axes[1]) is axes[1]
+    assert not axes[0].images
+    assert plots.png(figure)
+
+
+def test_attention_map_of_many_tokens_shows_positions(rng):
+    ax = plots.attention_map(attention(rng, 300, 300), "x" * 300)
+    assert all(label.get_text() != "x" for label in ax.get_xticklabels())
+
+
+def test_attention_map_where_nothing_is_seen_is_drawn():
+    assert plots.png(plots.attention_map(np.zeros((3, 3))).figure)
+
+
+def test_attention_maps_share_one_scale(rng):
+    weights = attention(rng, 5, 3, 4)
+    figure = plots.attention_maps(weights, "abcd")
+    maps = [ax for ax in figure.axes if ax.images and ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in maps] == [f"head {i}" for i in range(5)]
+    for ax, head in zip(maps, weights):
+        np.testing.assert_array_equal(ax.images[0].get_array(), head)
+        assert ax.images[0].get_clim() == (0, weights.max())
+    assert plots.png(figure)
+
+
+def test_attention_maps_may_have_names(rng):
+    figure = plots.attention_maps(attention(rng, 2, 3, 3), names=["early", "late"])
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.images][:2] == ["early", "late"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.attention_maps(np.ones((3, 2, 2)), names=["early"]), "names: 1 of them for 3 heads"),
+        (lambda: plots.attention_map(np.ones((2, 3, 4))), r"shape is \(2, 3, 4\), it must be \(queries, keys\)"),
+        (lambda: plots.attention_maps(np.ones((1, 2, 3, 4))), r"take one text of the batch: weights\[0\]"),
+        (lambda: plots.attention_map(np.ones((0, 3))), r"shape is \(0, 3\)"),
+        (lambda: plots.attention_map(np.full((2, 2), np.nan)), "finite"),
+        (lambda: plots.attention_map(np.ones((2, 2), complex)), "real"),
+        (lambda: plots.attention_map(np.ones((2, 3)), "ab"), "tokens: 2 of them for 3 keys"),
+        (lambda: plots.attention_map(np.ones((3, 2)), "ab"), "3 queries can't be the last of 2 tokens"),
+        (lambda: plots.attention_map(np.ones((3, 2)), "ab", query_tokens="x"), "query_tokens: 1 of them for 3 queries"),
+        (lambda: plots.gradient_norms({}), "grads is empty, it must map at least one name"),
+        (lambda: plots.gradient_norms([np.ones(2)]), "grads is a list"),
+    ],
+)
+def test_bad_input_is_named(draw, message):
+    with pytest.raises(MinigptError, match=message):
+        draw()
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [(" ", "␣"), ("\n", "↵"), ("\t", "⇥"), ("", "∅"), (" the", "␣the"), ("\x07", "U+0007"), ("猫", "U+732B"), ("é", "é"), ("$", "$"), (7, "7")],
+)
+def test_visible_tokens_have_glyphs(token, shown):
+    assert plots.visible(token) == shown
+    font = plots.get_font(plots.findfont(plots.FONT))
+    assert all(font.get_char_index(ord(c)) for c in shown)
+
+
+def test_tokens_are_never_read_as_mathematics(rng):
+    assert plots.png(plots.attention_map(attention(rng, 3, 3), ["$x^$", r"\frac", "_$"], title="a $ b_ $").figure)
+
+
+def test_gradient_norms_draws_the_norms(rng):
+    grads = {"wte.weight": rng.standard_normal((3, 2)), "h.0.ln_1.weight": np.full(4, 1e30, np.float32), "h.1.ln_1.weight": np.array([3.0, 4.0])}
+    ax = plots.gradient_norms(grads)
+    np.testing.assert_allclose(line(ax, "norms"), [[np.sqrt((grads["wte.weight"] ** 2).sum()), 0], [2e30, 1], [5, 2]], rtol=1e-6)
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(grads)
+    assert ax.get_legend() is None
+
+
+def test_gradient_norms_marks_zero_and_not_finite():
+    ax = plots.gradient_norms({"a": np.ones(2), "b": np.zeros(2), "c": np.array([np.inf, 1])})
+    assert line(ax, "exactly zero")[:, 1] == [1]
+    assert line(ax, "not finite")[:, 1] == [2]
+    assert len(line(ax, "norms")) == 1
+    assert plots.png(ax.figure)
+    assert plots.png(plots.gradient_norms({"a": np.zeros(2)}).figure)
+
+
+def test_blocks_group_neighbours():
+    names = ["wte.weight", "wpe.weight", "h.0.ln.weight", "h.0.mlp.weight", "h.1.ln.weight", "ln_f.weight"]
+    assert list(plots.blocks(names)) == [range(2), range(2, 4), range(4, 5), range(5, 6)]
+
+
+def test_save_writes_the_same_bytes_for_the_same_data(tmp_path):
+    for name in ("a.png", "b.png"):
+        plots.save(plots.loss_curve(ROWS).figure, tmp_path / name)
+    data = (tmp_path / "a.png").read_bytes()
+    assert data == (tmp_path / "b.png").read_bytes()
+    assert min(pixels(data)) > 500
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_save_replaces_what_was_there(tmp_path):
+    (tmp_path / "a.png").write_text("old")
+    plots.save(plots.loss_curve(ROWS).figure, str(tmp_path / "a.png"))
+    assert pixels((tmp_path / "a.png").read_bytes())
+
+
+def test_save_names_the_path_it_cannot_write(tmp_path):
+    (tmp_path / "taken.png").mkdir()
+    for path in (tmp_path / "missing" / "a.png", tmp_path / "taken.png"):
+        with pytest.raises(MinigptError, match=path.name):
+            plots.save(plots.loss_curve(ROWS).figure, path)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]
+
+
+def test_figures_show_themselves_in_notebooks():
+    data, size = plots.loss_curve(ROWS).figure._repr_png_()
+    assert pixels(data)[0] > size["width"]  # sharp on a screen with small pixels
+
+
+def test_figures_need_no_pyplot_and_no_display():
+    code = (
+        "import sys; from minigpt import plots; plots.png(plots.loss_curve([{'step': 1, 'train_loss': 2.0}]).figure); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_threads_may_draw_side_by_side():
+    rows = [[{"step": i + 1, "train_loss": 3.0 / (i + j + 1)} for i in range(9)] for j in range(6)]
+
+    def draw(r):
+        return plots.png(plots.loss_curve(r).figure)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(draw, rows)) == [draw(r) for r in rows]

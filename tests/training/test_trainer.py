@@ -1,0 +1,233 @@
+import json
+import math
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint
+from minigpt.data import consecutive_batches, draw_batch
+from minigpt.training import Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
+from minigpt.training.trainer import first_not_finite
+
+TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 12
+TOKENIZER = CharTokenizer.from_text(TEXT)
+TOKENS = TOKENIZER.encode(TEXT)
+
+
+def trainer(out, threads=None, dropout=0.2, dtype=np.float32, tokens=TOKENS, **settings):
+    settings = {"steps": 12, "batch_size": 5, "shards": 2, "eval_interval": 5, "save_interval": 4, "warmup": 2} | settings
+    model = GPT(GPTConfig(TOKENIZER.vocab_size, 8, 2, 2, 8, dropout=dropout), settings.get("seed", 0), dtype)
+    return Trainer(model, tokens[:600], tokens[600:], TrainConfig(**settings), out, TOKENIZER, "abc", threads, lambda line: None, progress=False)
+
+
+def test_training_lowers_the_loss(tmp_path):
+    t = trainer(tmp_path, dropout=0.0, steps=60, lr=1e-2)
+    before = t.evaluate()
+    assert t.run() < before - 0.5
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, accumulate):
+    straight = trainer(tmp_path / "a", optimizer=optimizer, accumulate=accumulate)
+    straight.run()
+    stopped = trainer(tmp_path / "b", optimizer=optimizer, accumulate=accumulate)
+    stopped.say = lambda line: signal.raise_signal(signal.SIGINT) if "step 5" in line else None
+    with pytest.raises(Interrupted, match="after step 5 of 12.*--resume"):
+        stopped.run()
+    resumed = trainer(tmp_path / "b", optimizer=optimizer, accumulate=accumulate, threads=1)
+    resumed.resume()
+    assert resumed.step == 5
+    resumed.run()
+    np.testing.assert_array_equal(resumed.model.store.vector, straight.model.store.vector)
+    for name, value in straight.optimizer.state.items():
+        np.testing.assert_array_equal(resumed.optimizer.state[name], value)
+    assert resumed.val_loss == straight.val_loss
+    a, b = (read_metrics(tmp_path / run / "metrics.jsonl") for run in "ab")
+    assert [(r["step"], r["train_loss"], r.get("val_loss")) for r in a] == [(r["step"], r["train_loss"], r.get("val_loss")) for r in b]
+
+
+def test_run_does_not_depend_on_threads(tmp_path):
+    one, two = trainer(tmp_path / "1", threads=1), trainer(tmp_path / "2", threads=2)
+    one.run()
+    two.run()
+    np.testing.assert_array_equal(one.model.store.vector, two.model.store.vector)
+
+
+def test_gradient_does_not_depend_on_how_the_batch_is_cut(tmp_path):
+    gradients = []
+    for shards, ignored in ((1, False), (3, False), (1, True), (3, True)):
+        t = trainer(tmp_path, dropout=0.0, shards=shards, dtype=np.float64, accumulate=2)
+        if ignored:  # some shards then have no target that counts at all
+            parts = [(m, s, i, np.where(np.arange(8) < 2 * s, y, -100)) for m, s, i, y in trainer(tmp_path, shards=3, accumulate=2).shards()]
+            if shards == 1:
+                parts = [(0, 0, *map(np.concatenate, zip(*[part[2:] for part in parts])))]
+            t.shards = lambda parts=parts: iter(parts)
+        loss = t.compute_gradients()
+        gradients.append((loss, t.gradients[0].vector.copy()))
+    for a, b in (gradients[:2], gradients[2:]):
+        assert a[0] == pytest.approx(b[0], rel=1e-12)
+        np.testing.assert_allclose(a[1], b[1], rtol=1e-9, atol=1e-13)
+
+
+def test_dropout_and_batches_differ_by_place(tmp_path):
+    t = trainer(tmp_path, accumulate=2)
+    draws = {float(t.generator(micro, stream).random()) for micro in range(3) for stream in range(4)}
+    t.step = 1
+    assert len(draws | {float(t.generator(0, 0).random())}) == 13
+
+
+def test_validation_loss_is_the_mean_over_all_windows(tmp_path, rng):
+    t = trainer(tmp_path, dtype=np.float64)
+    tokens = t.val_tokens[:100]
+    losses = [float(t.model.loss(tokens[i : i + 8][None], tokens[i + 1 : i + 9][None])) for i in range(0, 96, 8)]
+    for batch_size in (1, 5, 100):
+        assert evaluate(t.model, tokens, batch_size, Workers(2)) == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_windows_are_shifted_by_one_and_stay_inside(rng):
+    tokens = np.arange(30)
+    for _ in range(50):
+        ids, targets = draw_batch(tokens, 3, 7, rng)
+        np.testing.assert_array_equal(ids + 1, targets)
+        assert ids.shape == (3, 7)
+    ids = np.concatenate([ids for ids, _ in consecutive_batches(tokens, 2, 7)])
+    np.testing.assert_array_equal(ids.ravel(), np.arange(28))
+    starts = {int(draw_batch(np.arange(9), 1, 7, rng)[0][0, 0]) for _ in range(50)}
+    assert starts == {0, 1}
+
+
+def test_metrics_and_files_of_a_run(tmp_path):
+    t = trainer(tmp_path, steps=20)
+    final = t.run()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    assert rows[-1]["val_loss"] == final
+    assert all(row["data_sha256"] == "abc" and row["seconds"] > 0 for row in rows)
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    best = min(rows, key=lambda row: row["val_loss"])
+    model = checkpoint.load(tmp_path / "best")
+    assert evaluate(model, t.val_tokens, 5, Workers(1)) == pytest.approx(best["val_loss"])
+    assert checkpoint.load_tokenizer(tmp_path / "last").characters == TOKENIZER.characters
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path):
+    t = trainer(tmp_path)
+    step = t.optimizer.step
+
+    def poison(p, g, factor, run):
+        step(p, g, factor, run)
+        if t.step == 6:
+            p["h.1.mlp.c_fc.weight"][2, 3] = np.nan
+
+    t.optimizer.step = poison
+    with pytest.raises(Diverged, match=r"step 8: the loss is nan; first in parameter h\.1\.mlp\.c_fc\.weight.*last holds the last good"):
+        t.run()
+    assert checkpoint.load_state(tmp_path / "last")[0]["step"] == 4
+    assert np.isfinite(checkpoint.load(tmp_path / "last").store.vector).all()
+
+
+def test_activation_that_overflows_is_named(tmp_path):
+    t = trainer(tmp_path)
+    t.model.parameters["h.1.attn.c_attn.weight"][...] = 1e30
+    with pytest.raises(Diverged, match=r"step 1: the loss is nan; first in h\.1\.attn\."):
+        t.train_step()
+
+
+def test_gradient_that_is_not_finite_is_named(tmp_path):
+    t = trainer(tmp_path)
+    add_gradients = t.model.add_gradients
+
+    def poisoned(g, *args):
+        loss = add_gradients(g, *args)
+        g["h.0.ln_2.bias"][1] = np.inf
+        return loss
+
+    t.model.add_gradients = poisoned
+    before = t.model.store.vector.copy()
+    with pytest.raises(Diverged, match=r"step 1: a gradient is not finite; first in gradient of h\.0\.ln_2\.bias"):
+        t.train_step()
+    np.testing.assert_array_equal(before, t.model.store.vector)
+
+
+def test_first_not_finite_walks_in_order():
+    bad = np.array([1.0, np.inf])
+    assert first_not_finite("", {"a": np.ones(2), "b": [np.ones(1), {"c": bad}], "d": bad}) == "b.1.c"
+    assert first_not_finite("", {"a": np.ones(2), "n": 3, "none": None}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 2e-3}, "lr is 0.002, the run in .* was started with 0.001"),
+        ({"batch_size": 6}, "batch_size is 6, .* started with 5"),
+        ({"shards": 3}, "shards is 3"),
+        ({"seed": 1}, "seed is 1"),
+        ({"dropout": 0.0}, "dropout is 0.0, .* started with 0.2"),
+        ({"optimizer": "adamw"}, "trainer.safetensors|optimizer is adamw"),
+    ],
+)
+def test_resuming_with_another_setting_names_it(tmp_path, change, message):
+    trainer(tmp_path).save("last")
+    with pytest.raises(MinigptError, match=message):
+        trainer(tmp_path, **change).resume()
+
+
+def test_resuming_with_another_text_is_refused(tmp_path):
+    trainer(tmp_path).save("last")
+    t = trainer(tmp_path)
+    t.data_sha256 = "other"
+    with pytest.raises(MinigptError, match="SHA-256 is other"):
+        t.resume()
+
+
+def test_resuming_with_more_steps_goes_on_and_says_so(tmp_path):
+    trainer(tmp_path, steps=4).run()
+    t, said = trainer(tmp_path, steps=8), []
+    t.say = said.append
+    t.resume()
+    assert t.step == 4
+    assert "steps: 8 in place of 4" in said[0]
+    t.run()
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 8
+
+
+def test_second_ctrl_c_interrupts_at_once(tmp_path):
+    t = trainer(tmp_path)
+    t.optimizer.step = lambda *args: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        t.run()
+    assert not isinstance(caught.value, Interrupted)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_in_a_thread_leaves_signals_alone(tmp_path):
+    t = trainer(tmp_path, steps=2)
+    result = []
+    thread = threading.Thread(target=lambda: result.append(t.run()))
+    thread.start()
+    thread.join()
+    assert math.isfinite(result[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda out: trainer(out, threads=3), "threads is 3, there are only 2 shards"),
+        (lambda out: trainer(out, threads=0), "threads is 0, it must be at least 1"),
+        (lambda out: trainer(out, shards=6), "shards is 6, there are only 5 rows"),
+        (lambda out: trainer(out, steps=0), "steps is 0"),
+        (lambda out: trainer(out, lr=math.nan), "lr is nan"),
+        (lambda out: trainer(out, optimizer="adam"), "optimizer is 'adam', it must be one of muon, adamw, sgd"),
+        (lambda out: trainer(out, tokens=TOKENS[:608]), "validation text: 8 tokens, at least block_size . 1 = 9"),
+        (lambda out: trainer(out, tokens=TOKENS + 9), "training text: token id .*, the model's vocab_size is"),
+        (lambda out: trainer(out, batch_size=10**12, shards=1), "training this model on batches of 1000000000000 would take"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, make, message):
+    with pytest.raises(MinigptError, match=message):
+        make(tmp_path)
+    assert not os.listdir(tmp_path)
