@@ -1,5 +1,7 @@
 """minigpt: transformers in NumPy, every gradient written by hand and proved right."""
 
+import importlib
+
 from minigpt.checkpoint import load
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import check_gradients, check_op
@@ -9,3 +11,10 @@ from minigpt.tokenizers.char import CharTokenizer
 
 __version__ = "0.1.0"
 __all__ = ["GPT", "CharTokenizer", "GPTConfig", "MinigptError", "Store", "check_gradients", "check_op", "load"]
+
+
+def __getattr__(name):
+    """Import a subpackage such as minigpt.data or minigpt.plots when it is first named: training and drawing cost nothing until used."""
+    if name in ("cli", "data", "optim", "plots", "training"):
+        return importlib.import_module(f"minigpt.{name}")
+    raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

@@ -34,7 +34,8 @@ class Figure(matplotlib.figure.Figure):
 
     def _repr_png_(self):
         width, height = (round(side * 96) for side in self.get_size_inches())
-        return png(self), {"width": width, "height": height}
+        titles = [self.get_suptitle(), *(ax.get_title(loc="left") for ax in self.axes)]
+        return png(self), {"width": width, "height": height, "alt": "; ".join(filter(None, titles))}  # alt: for readers who can't see it
 
 
 def subplots(rows=1, columns=1, width=6.4, height=3.8):

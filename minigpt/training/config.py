@@ -56,7 +56,7 @@ PRESETS = {
     "default": (
         {"block_size": 128, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False},
         {
-            "steps": 1800,
+            "steps": 1500,
             "batch_size": 8,
             "optimizer": "muon",
             "lr": 5e-3,
@@ -64,8 +64,8 @@ PRESETS = {
             "newton_schulz_steps": 3,
             "warmup": 50,
             "final_lr": 0.02,
-            "eval_interval": 300,
-            "save_interval": 300,
+            "eval_interval": 250,
+            "save_interval": 250,
         },
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare

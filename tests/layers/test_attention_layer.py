@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from layer_gradients import check_layer, random_store
+
+from minigpt.layers import Attention, KVCache
+from minigpt.ops import softmax_forward
+
+B, T, S, C, M, H = 2, 5, 7, 6, 8, 3
+
+SETTINGS = {
+    "plain": {},
+    "causal": {"causal": True},
+    "window": {"window": 2},
+    "causal window": {"causal": True, "window": 3},
+    "no bias": {"bias": False},
+    "scale": {"scale": 1.0},
+    "wide heads": {"head_channels": 4},
+    "narrow heads": {"head_channels": 1, "causal": True},
+    "dropout": {"dropout": 0.3},
+}
+settings = pytest.mark.parametrize("kwargs", SETTINGS.values(), ids=SETTINGS.keys())
+
+
+@pytest.fixture(params=["plain", "lean"])
+def form(request, monkeypatch):
+    """Both forms of attention, the lean one with several blocks of queries."""
+    if request.param == "lean":
+        monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 1)
+        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
+    return request.param
+
+
+def key_mask(S):
+    """Padding at the left of the second row."""
+    return np.arange(S) >= np.array([0, 2])[:, None]
+
+
+def seed_for(kwargs):
+    return 3 if "dropout" in kwargs else None
+
+
+@settings
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.usefixtures("form")
+def test_self_attention_gradients(kwargs, padded, biased, rng):
+    layer = Attention("f", C, H, **kwargs)
+    inputs = {"key_mask": key_mask(T) if padded else None, "bias": rng.standard_normal((1, H, T, T)) if biased else None}
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), collected=["bias"] if biased else [], **inputs)
+    assert len(report.rows) == len(layer.parameters()) + 1 + biased
+    assert report.max_error < 1e-13, report
+
+
+@settings
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.usefixtures("form")
+def test_cross_attention_gradients(kwargs, padded, rng):
+    layer = Attention("f", C, H, memory_channels=M, **kwargs)
+    inputs = {"memory": rng.standard_normal((B, S, M)), "bias": rng.standard_normal((B, 1, T, S)), "key_mask": key_mask(S) if padded else None}
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), collected=["memory", "bias"], **inputs)
+    assert len(report.rows) == len(layer.parameters()) + 3
+    assert report.max_error < 1e-13, report
+
+
+def test_cross_attention_gradients_without_collectors(rng):
+    """Memory and bias are constants where nobody asks for their gradients."""
+    layer = Attention("f", C, H, memory_channels=M)
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, memory=rng.standard_normal((B, S, M)), bias=rng.standard_normal((1, 1, T, S)))
+    assert report.max_error < 1e-13
+
+
+@pytest.mark.usefixtures("form")
+def test_attention_gradients_add_up_over_two_runs(rng):
+    layer = Attention("f", C, H, memory_channels=M)
+    p, bias = random_store(layer, rng), rng.standard_normal((1, H, T, S))
+    xs, dys = rng.standard_normal((2, 2, B, T, C))
+    memory = rng.standard_normal((B, S, M))
+    caches = [layer.forward(p, x, memory=memory, bias=bias)[1] for x in xs]
+    g, dmemory, dbias = p.zeros_like(), np.zeros_like(memory), np.zeros_like(bias)
+    apart = [(p.zeros_like(), np.zeros_like(memory), np.zeros_like(bias)) for _ in xs]
+    for i in (1, 0):
+        layer.backward(g, dys[i], caches[i], dmemory, dbias)
+        layer.backward(apart[i][0], dys[i], caches[i], *apart[i][1:])
+    np.testing.assert_array_equal(g.vector, apart[0][0].vector + apart[1][0].vector)
+    np.testing.assert_array_equal(dmemory, apart[0][1] + apart[1][1])
+    np.testing.assert_array_equal(dbias, apart[0][2] + apart[1][2])
+
+
+def test_attention_is_heads_side_by_side(form, rng):
+    """One head at a time by plain matrix products on its own columns."""
+    layer = Attention("f", C, H, causal=True)
+    p, x, D = random_store(layer, rng), rng.standard_normal((B, T, C)), C // H
+    y, cache = layer.forward(p, x)
+    qkv = x @ p["f.c_attn.weight"] + p["f.c_attn.bias"]
+    heads, maps = [], []
+    for h in range(H):
+        q, k, v = (qkv[..., part * C + h * D : part * C + (h + 1) * D] for part in range(3))
+        scores = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(1, 2) / np.sqrt(D), -np.inf)
+        maps.append(softmax_forward(scores)[0])
+        heads.append(maps[-1] @ v)
+    np.testing.assert_allclose(y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(cache.weights, np.stack(maps, 1), rtol=1e-12, atol=1e-14)
+    assert hasattr(cache.attention, "log_total") == (form == "lean")
+
+
+@pytest.mark.usefixtures("form")
+def test_attention_keeps_float32(rng):
+    layer = Attention("f", C, H, memory_channels=M, dropout=0.2)
+    p = random_store(layer, rng, np.float32)
+    x, memory = rng.standard_normal((B, T, C), np.float32), rng.standard_normal((B, S, M), np.float32)
+    y, cache = layer.forward(p, x, rng, memory=memory, key_mask=key_mask(S))
+    assert y.dtype == layer.backward(p.zeros_like(), y, cache).dtype == cache.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("steps", [[1] * 9, [4, 1, 1, 3], [9]])
+def test_kv_cache_equals_the_whole(steps, padded, window, rng):
+    """Token by token, or several at a time, as the whole text at once."""
+    n = sum(steps)
+    layer = Attention("f", C, H, causal=True, window=window, head_channels=4)
+    p, x = random_store(layer, rng), rng.standard_normal((B, n, C))
+    mask = key_mask(n) if padded else None
+    whole, _ = layer.forward(p, x, key_mask=mask)
+    kv, parts, at = KVCache(B, H, n, 4, np.float64), [], 0
+    for step in steps:
+        seen = None if mask is None else mask[:, : at + step]
+        parts.append(layer.forward(p, x[:, at : at + step], key_mask=seen, kv=kv)[0])
+        at += step
+    assert kv.length == n
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_kv_cache_overflow_is_an_error(rng):
+    kv = KVCache(B, H, 5, 4, np.float32)
+    k = rng.standard_normal((B, H, 3, 4))
+    keys, values = kv.append(k, -k)
+    assert keys.shape == (B, H, 3, 4) and keys.dtype == np.float32
+    np.testing.assert_array_equal(values, -keys)
+    with pytest.raises(ValueError, match=r"room for 5 tokens, 6"):
+        kv.append(k, k)

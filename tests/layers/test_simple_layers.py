@@ -1,0 +1,112 @@
+"""Gradients of the layers without attention."""
+
+import numpy as np
+import pytest
+from layer_gradients import check_layer, random_store
+
+from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Store, TiedHead
+from minigpt.ops import ACTIVATIONS
+
+B, T, C, F, V = 2, 3, 5, 7, 11
+
+LAYERS = {
+    "linear": Linear("f", C, F),
+    "linear no bias": Linear("f", C, F, bias=False),
+    "layernorm": LayerNorm("f", C),
+    "layernorm no bias": LayerNorm("f", C, bias=False),
+    "layernorm eps": LayerNorm("f", C, eps=0.5),
+    "rmsnorm": RMSNorm("f", C),
+    "rmsnorm eps": RMSNorm("f", C, eps=0.5),
+    "positions": LearnedPositions("f", V, C),
+    "mlp no bias": MLP("f", C, F, bias=False),
+    **{f"mlp {activation}": MLP("f", C, F, activation) for activation in ACTIVATIONS},
+}
+
+
+@pytest.fixture(params=LAYERS.values(), ids=LAYERS.keys())
+def layer(request):
+    return request.param
+
+
+def test_layer_gradients(layer, rng):
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng)
+    assert len(report.rows) == len(layer.parameters()) + 1
+    assert report.max_error < 1e-13, report
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_mlp_gradients_with_dropout(activation, rng):
+    layer = MLP("f", C, F, activation, dropout=0.4)
+    x = rng.standard_normal((B, T, C))
+    assert check_layer(layer, x, rng, dropout_seed=1).max_error < 1e-13
+    p = random_store(layer, rng)
+    dropped = (layer.forward(p, x, rng)[0] == 0).mean()
+    assert 0.1 < dropped < 0.7
+    assert layer.forward(p, x)[0].all()
+
+
+def test_embedding_gradients(rng):
+    layer = Embedding("f", V, C)
+    assert check_layer(layer, rng.integers(0, V, (B, T)), rng).max_error < 1e-13
+
+
+@pytest.mark.parametrize("position_ids", [[4, 0, 4], [[4, 0, 4], [0, 9, 6]]])
+def test_learned_positions_gradients_with_ids(position_ids, rng):
+    report = check_layer(LAYERS["positions"], rng.standard_normal((B, T, C)), rng, position_ids=np.array(position_ids))
+    assert report.max_error < 1e-13
+
+
+class TiedEnds:
+    """A head after the embedding that it shares its table with."""
+
+    def __init__(self):
+        self.wte = Embedding("wte", V, C)
+        self.head = TiedHead(self.wte)
+
+    def parameters(self):
+        return self.wte.parameters() + self.head.parameters()
+
+    def forward(self, p, ids):
+        x, c1 = self.wte.forward(p, ids)
+        y, c2 = self.head.forward(p, x * x)
+        return y, (x, c1, c2)
+
+    def backward(self, g, dy, cache):
+        x, c1, c2 = cache
+        self.wte.backward(g, 2 * x * self.head.backward(g, dy, c2), c1)
+
+
+def test_tied_head_adds_to_the_gradient_of_its_table(rng):
+    layer = TiedEnds()
+    assert [p.name for p in layer.parameters()] == ["wte.weight"]
+    assert check_layer(layer, rng.integers(0, V, (B, T)), rng).max_error < 1e-13
+
+
+def test_layer_run_twice_gives_the_sum_of_gradients(layer, rng):
+    p, xs = random_store(layer, rng), rng.standard_normal((2, B, T, C))
+    caches = [layer.forward(p, x)[1] for x in xs]
+    dys = rng.standard_normal((2, *layer.forward(p, xs[0])[0].shape))
+    g, apart = p.zeros_like(), [p.zeros_like() for _ in xs]
+    for i in (1, 0):  # in reverse order, on one store and on one each
+        dx = layer.backward(g, dys[i], caches[i])
+        np.testing.assert_array_equal(dx, layer.backward(apart[i], dys[i], caches[i]))
+    np.testing.assert_array_equal(g.vector, apart[0].vector + apart[1].vector)
+
+
+def test_layer_keeps_float32(layer, rng):
+    p = random_store(layer, rng, np.float32)
+    y, cache = layer.forward(p, rng.standard_normal((B, T, C), np.float32))
+    assert y.dtype == layer.backward(p.zeros_like(), y, cache).dtype == np.float32
+
+
+def test_layers_start_as_documented():
+    def start(layer):
+        return Store.initialised(layer.parameters(), 0, np.float64)
+
+    assert (start(LayerNorm("f", C))["f.weight"] == 1).all() and not start(LayerNorm("f", C))["f.bias"].any()
+    assert (start(RMSNorm("f", C))["f.weight"] == 1).all()
+    linear = start(Linear("f", 300, 70, std=0.3))
+    assert linear["f.weight"].shape == (300, 70) and linear["f.weight"].std() == pytest.approx(0.3, rel=0.02) and not linear["f.bias"].any()
+    mlp = start(MLP("f", 100, 300, std=0.3, residual_std=0.1))
+    assert list(mlp) == ["f.c_fc.weight", "f.c_fc.bias", "f.c_proj.weight", "f.c_proj.bias"]
+    assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02) and mlp["f.c_proj.weight"].std() == pytest.approx(0.1, rel=0.02)

@@ -1,0 +1,82 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from minigpt.layers import Parameter, Store
+
+SHAPES = {"b": (2, 3), "a": (5,), "c": (), "d": (2, 1, 4)}
+
+
+@pytest.fixture
+def store():
+    return Store(SHAPES, np.arange(20.0))
+
+
+def test_store_is_views_of_one_vector_in_order(store):
+    assert list(store) == list(SHAPES) and len(store) == 4 and "z" not in store
+    assert store.vector.size == 2 * 3 + 5 + 1 + 2 * 4
+    np.testing.assert_array_equal(np.concatenate([v.ravel() for v in store.values()]), np.arange(20))
+    assert {n: v.shape for n, v in store.items()} == SHAPES
+    store.vector[:] = -1
+    assert all((v == -1).all() for v in store.values())
+    store["a"][...] = 7
+    np.testing.assert_array_equal(store.vector[6:11], 7)
+
+
+def test_store_adds_in_place(store):
+    view = store["b"]
+    store["b"] += 10
+    assert store["b"] is view
+    np.testing.assert_array_equal(store.vector[:6], np.arange(6) + 10)
+    store["a"] = np.full(5, 3)
+    np.testing.assert_array_equal(store.vector[6:11], 3)
+
+
+@pytest.mark.parametrize(("name", "value", "error"), [("z", 1, KeyError), ("b", np.zeros((3, 2)), ValueError), ("a", np.zeros(4), ValueError)])
+def test_store_refuses_unknown_names_and_wrong_shapes(store, name, value, error):
+    with pytest.raises(error):
+        store[name] = value
+
+
+def test_store_zeros_like(store):
+    g = store.zeros_like()
+    assert g.shapes == store.shapes and g.vector.dtype == store.vector.dtype and not g.vector.any()
+    g["b"] += 1
+    np.testing.assert_array_equal(store.vector, np.arange(20))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_store_astype_is_a_copy(store, dtype):
+    other = store.astype(dtype)
+    assert other.vector.dtype == other["b"].dtype == dtype
+    np.testing.assert_array_equal(other.vector, store.vector)
+    other.vector[:] = 0
+    assert store.vector.any()
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))], ids=["deepcopy", "pickle"])
+def test_store_clones_keep_their_views(store, clone):
+    other = clone(store)
+    np.testing.assert_array_equal(other["b"], store["b"])
+    other.vector[:] = -1
+    assert (other["b"] == -1).all()
+    assert not (store.vector == -1).any()
+
+
+@pytest.mark.parametrize("vector", [np.zeros(19), np.zeros(21), np.zeros((20, 1))])
+def test_store_refuses_a_wrong_vector(vector):
+    with pytest.raises(ValueError, match=r"vector has shape .*\(20,\)"):
+        Store(SHAPES, vector)
+
+
+def test_store_initialised_draws_the_same_in_every_dtype():
+    parameters = [Parameter("w", (300, 70), std=0.5), Parameter("ln", (11,), mean=1.0), Parameter("b", (3,)), Parameter("m", (400, 50), 0.1, 2.0)]
+    low, high = (Store.initialised(parameters, 3, dtype) for dtype in (np.float32, np.float64))
+    np.testing.assert_array_equal(low.vector, high.vector)
+    assert high.vector.dtype == np.float64
+    assert (high["ln"] == 1).all() and not high["b"].any()
+    assert high["w"].std() == pytest.approx(0.5, rel=0.02) and abs(high["w"].mean()) < 0.02
+    assert high["m"].std() == pytest.approx(0.1, rel=0.02) and high["m"].mean() == pytest.approx(2, abs=0.01)
+    assert (Store.initialised(parameters, 4, np.float32).vector != low.vector).any()
