@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from minigpt import GPT, GPTConfig
-from minigpt.training import TrainConfig, Workers, available_cores, keep_freed_memory
+from minigpt.training import TrainConfig, available_cores, keep_freed_memory
 from minigpt.training.trainer import Trainer
 
 SIZES = {  # n_layer, n_head, n_embd, block_size, batch_size

@@ -198,10 +198,13 @@ def write_tensors(path, tensors):
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    with open(path, "wb") as file:
+        mode = os.stat(file.fileno()).st_mode & 0o777  # the user's own default; the library makes files that nobody else may read
     try:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path, metadata={"format": "np"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
+    os.chmod(path, mode)
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

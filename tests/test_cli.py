@@ -14,7 +14,7 @@ import minigpt
 from minigpt import checkpoint, cli
 
 TEXT = "Alas, poor Yorick! I knew him, Horatio:\na fellow of infinite jest, of most excellent fancy.\n" * 40
-TINY = "--n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 4 --eval-interval 5 --save-interval 5 --warmup 2 --shards 2".split()
+TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "8", "--block-size", "8", "--batch-size", "4", "--eval-interval", "5", "--save-interval", "5", "--warmup", "2", "--shards", "2"]
 
 
 @pytest.fixture

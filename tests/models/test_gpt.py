@@ -147,7 +147,6 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
 
 def test_gpt_dropout_needs_a_generator(batch, rng):
     model = make_gpt(rng, dropout=0.5)
-    assert model.loss(*batch) == make_gpt(np.random.default_rng(0), dropout=0.0).astype(np.float64).loss(*batch) or True
     first, again, other = (model.loss(*batch, rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert model.loss(*batch) == model.loss(*batch) != first

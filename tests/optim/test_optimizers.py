@@ -22,7 +22,7 @@ def optimizer_of(name, p):
 
 def test_sgd_follows_its_formula(rng):
     p, g = store(rng), store(rng)
-    x, m = {k: v.copy() for k, v in p.items()}, {k: 0 for k in p}
+    x, m = {k: v.copy() for k, v in p.items()}, dict.fromkeys(p, 0)
     sgd = SGD(p, lr=0.3, momentum=0.8, weight_decay=0.1)
     for factor in (1.0, 0.5):
         sgd.step(p, g, factor)

@@ -36,7 +36,7 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, accumulate):
     straight.run()
     stopped = trainer(tmp_path / "b", optimizer=optimizer, accumulate=accumulate)
     stopped.say = lambda line: signal.raise_signal(signal.SIGINT) if "step 5" in line else None
-    with pytest.raises(Interrupted, match="after step 5 of 12.*--resume"):
+    with pytest.raises(Interrupted, match=r"after step 5 of 12.*--resume"):
         stopped.run()
     resumed = trainer(tmp_path / "b", optimizer=optimizer, accumulate=accumulate, threads=1)
     resumed.resume()

@@ -1,0 +1,135 @@
+"""The directions of import and other rules of docs/ARCHITECTURE.md, read from the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minigpt
+
+ROOT = Path(minigpt.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+# Each entry may import, as a module, what stands above it; errors and memory may be imported by all but ops.
+ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training", "plots", "cli"]
+ORDER += ["__init__", "__main__"]
+EVERYWHERE = {"errors", "memory"}
+
+
+def entry(name):
+    """ops/linear.py -> ops, sampling.py -> sampling."""
+    return name.split("/")[0].removesuffix(".py")
+
+
+def imports(tree, inside_functions=True):
+    """Names of imported modules; `from minigpt import x` counts as minigpt.x."""
+    if not inside_functions:
+        tree = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)], [])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "minigpt":
+                yield from (f"minigpt.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def entries(tree, inside_functions=True):
+    """Entries of minigpt that a module imports."""
+    return {name.split(".")[1] for name in imports(tree, inside_functions) if name.startswith("minigpt.")}
+
+
+def files(*names):
+    return pytest.mark.parametrize("name", [name for name in TREES if not names or entry(name) in names])
+
+
+@files()
+def test_module_has_its_place_in_the_order(name):
+    assert entry(name) in ORDER or entry(name) in EVERYWHERE
+
+
+@files("ops")
+def test_ops_import_numpy_alone(name):
+    for module in imports(TREES[name]):
+        assert module == "numpy" or module.startswith("minigpt.ops") or module.split(".")[0] in sys.stdlib_module_names
+
+
+@files("layers")
+def test_layers_import_ops_and_layers(name):
+    assert entries(TREES[name]) <= {"ops", "layers"} | EVERYWHERE
+
+
+@files("tokenizers", "data", "optim")
+def test_tokenizers_data_and_optim_import_no_model(name):
+    assert entries(TREES[name]).isdisjoint({"models", "GPT", "training", "checkpoint", "hub", "sampling"})
+    assert "minigpt" not in imports(TREES[name])
+
+
+@files()
+def test_modules_import_only_what_stands_above(name):
+    """At the top of the file: what a function imports when it is called does not bind the modules to each other."""
+    if entry(name) in ORDER:
+        above = set(ORDER[: ORDER.index(entry(name)) + 1]) | EVERYWHERE
+        used = entries(TREES[name], inside_functions=False)
+        assert used <= above, used - above
+    else:
+        assert entries(TREES[name]) <= EVERYWHERE
+
+
+@files()
+def test_matplotlib_is_imported_by_plots_alone(name):
+    assert name == "plots.py" or "matplotlib" not in {module.split(".")[0] for module in imports(TREES[name])}
+
+
+def test_import_minigpt_is_light():
+    """Heavy modules come when they are used."""
+    heavy = {"matplotlib", "safetensors", "torch", "transformers", "tqdm", "threadpoolctl", "platformdirs"}
+    code = "import sys, minigpt; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+@files()
+def test_nothing_executes_data(name):
+    assert {m.split(".")[0] for m in imports(TREES[name])}.isdisjoint({"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"})
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call):
+            assert not (isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec", "compile", "__import__")), node.lineno
+            assert not any(k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in node.keywords)
+
+
+@files()
+def test_global_random_state_is_not_used(name):
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np.random":
+            assert node.attr in ("default_rng", "Generator", "SeedSequence", "PCG64"), node.lineno
+
+
+def public(body, prefix=""):
+    """Public functions, classes and their public methods, caches left out: they say what they hold by a comment a field."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if not (node.name.endswith("Cache") and [ast.unparse(base) for base in node.bases] == ["NamedTuple"]):
+                yield node.name, node
+            yield from public(node.body, f"{node.name}.")
+
+
+@files()
+def test_public_names_have_docstrings(name):
+    tree = TREES[name]
+    missing = [f"{n} (line {node.lineno})" for n, node in public(tree.body) if not ast.get_docstring(node)]
+    assert not missing
+    assert ast.get_docstring(tree) or not tree.body
+
+
+def test_all_lists_what_is_there():
+    for module in (minigpt, minigpt.ops, minigpt.layers):
+        assert sorted(module.__all__) == sorted(set(module.__all__))
+        assert all(hasattr(module, name) for name in module.__all__)
