@@ -115,7 +115,9 @@ def main(argv=None):
 
     flops, rate = model_flops(config, batch_size * block_size), statistics.median(rates)
     figures = {"size": args.size, "optimizer": args.optimizer, "threads": threads, "gemm_gflops": rate / 1e9, "model_gflop": flops / 1e9}
-    print(f"{args.size}: {layers} layers, {heads} heads, {channels} channels, T={block_size}, B={batch_size}; {threads} threads; ours {args.optimizer}")
+    print(
+        f"{args.size}: {layers} layers, {heads} heads, {channels} channels, T={block_size}, B={batch_size}; {threads} threads; ours {args.optimizer}"
+    )
     print(f"GEMM {rate / 1e9:.0f} GFLOP/s, a step is {flops / 1e9:.2f} GFLOP, floor {flops / rate * 1e3:.1f} ms")
     for name, values in seconds.items():
         median = statistics.median(values)

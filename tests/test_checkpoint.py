@@ -145,7 +145,7 @@ def test_failure_at_any_file_operation_leaves_the_old_or_the_new(tmp_path, error
             break
         if before is None and not (directory / "config.json").exists():
             assert failed
-            with pytest.raises(MinigptError, match="no .*checkpoint"):
+            with pytest.raises(MinigptError, match=r"no .*checkpoint"):
                 checkpoint.load(directory)
         else:
             seed, has_state = seed_of(directory)
@@ -284,7 +284,11 @@ def test_state_is_checked_against_what_the_run_needs(tmp_path):
     checkpoint.save(tmp_path, *make(1))
     _, arrays = checkpoint.load_state(tmp_path, {"m": (9,), "t": (1,)})
     assert arrays["t"].dtype == np.int64
-    for shapes, message in (({"m": (9,)}, "tensor t does not belong"), ({"m": (8,), "t": (1,)}, r"m has shape \(9,\)"), ({"q": (1,)}, "q is missing")):
+    for shapes, message in (
+        ({"m": (9,)}, "tensor t does not belong"),
+        ({"m": (8,), "t": (1,)}, r"m has shape \(9,\)"),
+        ({"q": (1,)}, "q is missing"),
+    ):
         with pytest.raises(MinigptError, match=message):
             checkpoint.load_state(tmp_path, shapes)
     (tmp_path / "tokenizer.json").write_text("{}")

@@ -14,7 +14,26 @@ import minigpt
 from minigpt import checkpoint, cli
 
 TEXT = "Alas, poor Yorick! I knew him, Horatio:\na fellow of infinite jest, of most excellent fancy.\n" * 40
-TINY = ["--n-layer", "2", "--n-head", "2", "--n-embd", "8", "--block-size", "8", "--batch-size", "4", "--eval-interval", "5", "--save-interval", "5", "--warmup", "2", "--shards", "2"]
+TINY = [
+    "--n-layer",
+    "2",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "8",
+    "--block-size",
+    "8",
+    "--batch-size",
+    "4",
+    "--eval-interval",
+    "5",
+    "--save-interval",
+    "5",
+    "--warmup",
+    "2",
+    "--shards",
+    "2",
+]
 
 
 @pytest.fixture
@@ -229,7 +248,23 @@ def test_module_runs_as_a_command():
 
 
 def start(text, out, *options):
-    argv = [sys.executable, "-m", "minigpt", "train", "--data", str(text), "--out", str(out), *TINY, "--steps", "1000000", "--dropout", "0.1", "--schedule", "constant"]
+    argv = [
+        sys.executable,
+        "-m",
+        "minigpt",
+        "train",
+        "--data",
+        str(text),
+        "--out",
+        str(out),
+        *TINY,
+        "--steps",
+        "1000000",
+        "--dropout",
+        "0.1",
+        "--schedule",
+        "constant",
+    ]
     return subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

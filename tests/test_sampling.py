@@ -86,9 +86,7 @@ def test_probabilities_of_one_token():
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.05, 20), st.none() | st.integers(1, 15), st.none() | st.floats(1e-6, 1)
-)
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.05, 20), st.none() | st.integers(1, 15), st.none() | st.floats(1e-6, 1))
 def test_probabilities_keep_a_top_set(logits, temperature, top_k, top_p):
     """They sum to one, and no token that is kept was less likely than one that is dropped; top_p keeps no token too many."""
     logits = np.array([logits])

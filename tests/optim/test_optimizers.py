@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_schedule_warms_up_and_ends_at_its_floor(name):
     np.testing.assert_allclose(np.diff(factors[:10]), 1 / 11)
     assert factors[10] == 1.0
     assert factors[-1] == pytest.approx(1.0 if name == "constant" else 0.2)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     assert SCHEDULES[name](0, 1, 0, 0.2) > 0
 
 
@@ -183,9 +184,7 @@ def test_adamw_agrees_with_pytorch_over_twenty_steps(rng):
     torch = pytest.importorskip("torch")
     p = store(rng)
     tensors = {k: torch.tensor(v.copy(), requires_grad=True) for k, v in p.items()}
-    groups = [
-        {"params": [t for t in tensors.values() if (t.ndim >= 2) == decayed], "weight_decay": 0.1 * decayed} for decayed in (True, False)
-    ]
+    groups = [{"params": [t for t in tensors.values() if (t.ndim >= 2) == decayed], "weight_decay": 0.1 * decayed} for decayed in (True, False)]
     theirs, ours = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.95)), AdamW(p, 0.02, (0.9, 0.95), weight_decay=0.1)
     for _ in range(20):
         g = store(rng)
