@@ -13,7 +13,7 @@ import minigpt
 from minigpt import checkpoint
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
-from minigpt.gradcheck import LIMIT, check_gradients
+from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
 from minigpt.memory import physical_memory, readable
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.ops.activations import ACTIVATIONS
@@ -121,7 +121,10 @@ def parser():
     add_model_option(command, required=False)
     for field, option in MODEL_OPTIONS.items():
         add_field(command, field, option, GRADCHECK_CONFIG[field])
-    command.add_argument("--method", choices=tuple(LIMIT), default="complex", help="complex step or central differences (default: complex)")
+    choices = (*LIMIT, "both")
+    command.add_argument("--method", choices=choices, default="both", help="complex step, central differences, or both side by side (default: both)")
+    command.add_argument("--plot", metavar="FILE", help="draw error against step size for both methods as a PNG (default: none)")
+    command.add_argument("--html", metavar="FILE", help="write table and plot as one self-contained page (default: none)")
     command.add_argument("--seed", type=int, default=0, help="seed of tokens, weights and directions (default: 0)")
     command.set_defaults(run=gradcheck)
 
@@ -294,6 +297,15 @@ def gradcheck(args):
     ids, targets = rng.integers(0, config.vocab_size, (2, 2, min(config.block_size, 16)))
     report = check_gradients(model, ids, targets, args.method, args.seed, dropout_seed=args.seed, progress=bar)
     print(report)
+    if args.plot or args.html:
+        from minigpt import plots
+        from minigpt.report import write_html
+
+        figure = plots.step_errors(*errors_by_step(model, ids, targets, args.seed)).figure
+        if args.plot:
+            plots.save(figure, args.plot)
+        if args.html:
+            write_html(args.html, report, f"Gradients of {find_model(args.model) if args.model else 'a random GPT'}", plots.png(figure))
     return 0 if report.passed else 1
 
 

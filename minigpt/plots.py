@@ -317,6 +317,27 @@ def block_of(name):
     return ".".join(parts[: digits[0] + 1]) if digits else ""
 
 
+def step_errors(steps, errors, ax=None, title=None):
+    """Error of a numeric derivative against its step size, on logarithmic axes: the V of central differences, the flat line of the complex step.
+
+    steps (n,) and a dict of method -> errors (n,), as gradcheck.errors_by_step gives them. -> Axes. Errors of exactly zero or that are not finite
+    leave a gap.
+    """
+    ax = subplots()[1] if ax is None else ax
+    names = {"central": "central difference", "complex": "complex step"}
+    for i, (method, values) in enumerate(errors.items()):
+        values = np.where(np.isfinite(values) & (np.asarray(values) > 0), values, np.nan)
+        look = {"marker": "os"[i % 2], "color": COLOURS[(1, 0)[i % 2]], "markersize": 4, "linewidth": 1.6}
+        ax.plot(steps, values, label=names.get(method, method), gid=method, **look)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.invert_xaxis()
+    ax.legend(frameon=False, fontsize=9)
+    title = title or "The smaller the step, the better: only without subtraction"
+    annotate(ax, title, "step h, smaller to the right", "relative error of the derivative")
+    return ax
+
+
 def png(figure):
     """A figure as the bytes of a PNG file, the same for the same picture: no date and no version in it."""
     buffer = io.BytesIO()

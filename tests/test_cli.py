@@ -221,6 +221,9 @@ def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, c
     run()
     assert cli.main(["gradcheck", "--model", str(tmp_path / "run")]) == 0
     assert cli.main(["gradcheck", "--n-layer", "1", "--method", "central"]) == 0
+    assert cli.main(["gradcheck", "--n-layer", "1", "--plot", str(tmp_path / "v.png"), "--html", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
+    assert "all gradients agree" in (tmp_path / "page.html").read_text(encoding="utf-8")
     backward = minigpt.layers.linear.linear_backward
     monkeypatch.setattr("minigpt.layers.linear.linear_backward", lambda dy, cache: (*backward(dy, cache)[:2], 2 * backward(dy, cache)[2]))
     capsys.readouterr()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from minigpt import GPT, GPTConfig, MinigptError, check_gradients, check_op
-from minigpt.gradcheck import Report, Row, compare
+from minigpt.gradcheck import NotComplexSafe, Report, Row, compare, errors_by_step
 from minigpt.ops import embedding_backward, embedding_forward, layernorm_backward, layernorm_forward, linear_backward, linear_forward
+from minigpt.report import html_page
 
 METHODS = pytest.mark.parametrize("method", ["complex", "central"])
 
@@ -127,6 +128,13 @@ def test_error_is_measured_against_the_largest_gradient(rng):
     assert [row.error for row in report.rows] == [0, pytest.approx(6e-14 / 6e-3)]
 
 
+def test_one_nan_among_the_numeric_derivatives_fails(rng):
+    report = compare(
+        lambda a: np.complex128(np.nan) * 1j if a["x"][1].imag else a["x"].sum(), {"x": np.ones(3)}, {"x": np.ones(3)}, "complex", rng
+    )
+    assert math.isnan(report.max_error) and not report.passed
+
+
 def test_report_is_a_table():
     rows = [Row("h.0.attn.c_attn.weight", (4, 12), 1.5, 16, 2e-15), Row("s", (), 0.25, 1, 3e-12)]
     report = Report(rows)
@@ -198,3 +206,88 @@ def test_check_gradients_reports_progress(model):
     names = []
     check_gradients(model, [[1]], [[2]], progress=lambda it: names.extend(it) or names)
     assert names == list(model.parameters)
+
+
+def forward_that_drops(kind):
+    """A right op, written so that it loses the imaginary part."""
+
+    def cube(x):
+        return np.abs(x) ** 3, x
+
+    def cast(x):
+        return x.real.astype(np.float64) ** 3, x
+
+    def loop(x):
+        return np.array([float(a) ** 3 for a in x]), x
+
+    def floor(x):
+        return x**3 + 0 * np.floor(x), x
+
+    return {"abs": cube, "cast": cast, "float": loop, "floor": floor}[kind]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("abs", "cube"), ("cast", "cast"), ("float", "listcomp|loop"), ("floor", "floor")])
+def test_forward_that_drops_the_imaginary_part_is_reported_as_such(kind, name, rng):
+    x = rng.random(5) + 0.1
+    with pytest.raises(NotComplexSafe, match=rf"({name}).*(imaginary part|complex input).*squares as x \* x"):
+        check_op(forward_that_drops(kind), lambda dy, x: 3 * x * x * dy, (x,))
+    assert check_op(forward_that_drops(kind), lambda dy, x: 3 * x * x * dy, (x,), "central").passed
+
+
+def test_wrong_gradient_of_a_safe_op_is_not_blamed_on_the_op(rng):
+    assert not check_op(lambda x: (x * x, x), lambda dy, x: 3 * x * dy, (rng.random(5),)).passed
+
+
+def test_op_of_a_model_that_drops_the_imaginary_part_is_named(rng, monkeypatch):
+    def careless(x, weight, bias, eps):
+        y, cache = layernorm_forward(x, weight, bias, eps)
+        return y.real + 0.0, cache
+
+    monkeypatch.setattr("minigpt.layers.norm.layernorm_forward", careless)
+    model = GPT(GPTConfig(7, 5, 1, 2, 4), dtype=np.float64)
+    ids = rng.integers(0, 7, (2, 5))
+    with pytest.raises(NotComplexSafe, match="careless"):
+        check_gradients(model, ids, ids)
+
+
+def test_function_that_is_not_deterministic_is_reported_as_such(rng):
+    with pytest.raises(MinigptError, match=r"not deterministic: two calls gave .* make its generator anew"):
+        check_op(lambda x: (x * rng.random(), x), lambda dy, x: dy * x, (np.ones(3),))
+
+
+def test_integer_input_or_parameter_has_no_gradient():
+    with pytest.raises(MinigptError, match="input 0 is int64 and backward returned a gradient for it"):
+        check_op(lambda x: (2 * x, x), lambda dy, x: 2 * dy, (np.array([1, 2]),))
+    model = GPT(GPTConfig(7, 5, 1, 2, 4), dtype=np.int64)
+    with pytest.raises(MinigptError, match=r"wte\.weight is int64, only floating parameters have gradients"):
+        check_gradients(model, np.ones((1, 2), int), np.ones((1, 2), int))
+
+
+def test_both_methods_stand_side_by_side(rng):
+    model = GPT(GPTConfig(7, 5, 1, 2, 4), dtype=np.float64)
+    ids = rng.integers(0, 7, (2, 5))
+    report = check_gradients(model, ids, ids, "both")
+    assert report.passed
+    assert all(row.error < 1e-13 and 1e-14 < row.central < 1e-6 for row in report.rows)
+    assert "complex step" in str(report) and "central difference" in str(report)
+    assert [row.error for row in check_gradients(model, ids, ids).rows] == [row.error for row in report.rows]
+
+
+def test_errors_by_step_show_the_v_and_the_flat_line(rng):
+    model = GPT(GPTConfig(7, 5, 1, 2, 4), dtype=np.float64)
+    model.store.vector[:] = rng.standard_normal(model.num_parameters)
+    ids = rng.integers(0, 7, (2, 5))
+    steps, errors = errors_by_step(model, ids, ids)
+    assert steps[0] == 1
+    assert (errors["complex"][10:] < 1e-13).all()
+    best = errors["central"].argmin()
+    assert 3 < best < 9
+    assert errors["central"][0] > 1e5 * errors["central"][best] < errors["central"][20]
+
+
+def test_page_holds_everything_in_itself(rng):
+    rows = [Row("a<b", (2, 3), 1.0, 6, 1e-15, 1e-9), Row("c", (3,), 1.0, 3, 1e-3, 1e-3)]
+    page = html_page(Report(rows, "both"), "Gradients & more", b"\x89PNG")
+    assert "a&lt;b" in page and "Gradients &amp; more" in page and "1.0e-15" in page and page.count("class=wrong") == 1
+    assert "NOT all gradients agree" in page and "data:image/png;base64,iVBORw==" in page
+    assert "http" not in page and "<script" not in page

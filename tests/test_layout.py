@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Each entry may import, as a module, what stands above it; errors and memory may be imported by all but ops.
-ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training", "plots", "cli"]
+ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training", "plots", "report", "museum", "cli"]
 ORDER += ["__init__", "__main__"]
 EVERYWHERE = {"errors", "memory"}
 

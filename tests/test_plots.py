@@ -251,3 +251,12 @@ def test_threads_may_draw_side_by_side():
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(draw, rows)) == [draw(r) for r in rows]
+
+
+def test_step_errors_draw_both_methods_and_leave_gaps():
+    steps = np.array([1e-1, 1e-2, 1e-3])
+    ax = plots.step_errors(steps, {"central": np.array([1e-3, np.nan, 1e-9]), "complex": np.array([1e-2, 0.0, 1e-15])})
+    np.testing.assert_array_equal(line(ax, "central"), np.column_stack([steps, [1e-3, np.nan, 1e-9]]))
+    np.testing.assert_array_equal(line(ax, "complex"), np.column_stack([steps, [1e-2, np.nan, 1e-15]]))
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert ax.xaxis_inverted()

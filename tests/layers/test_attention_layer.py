@@ -86,16 +86,17 @@ def test_attention_gradients_add_up_over_two_runs(rng):
     np.testing.assert_array_equal(dbias, apart[0][2] + apart[1][2])
 
 
-def test_attention_is_heads_side_by_side(form, rng):
+@pytest.mark.parametrize("scale", [None, 0.4])
+def test_attention_is_heads_side_by_side(scale, form, rng):
     """One head at a time by plain matrix products on its own columns."""
-    layer = Attention("f", C, H, causal=True)
+    layer = Attention("f", C, H, causal=True, scale=scale)
     p, x, D = random_store(layer, rng), rng.standard_normal((B, T, C)), C // H
     y, cache = layer.forward(p, x)
     qkv = x @ p["f.c_attn.weight"] + p["f.c_attn.bias"]
     heads, maps = [], []
     for h in range(H):
         q, k, v = (qkv[..., part * C + h * D : part * C + (h + 1) * D] for part in range(3))
-        scores = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(1, 2) / np.sqrt(D), -np.inf)
+        scores = np.where(np.tri(T, dtype=bool), (scale or 1 / np.sqrt(D)) * q @ k.swapaxes(1, 2), -np.inf)
         maps.append(softmax_forward(scores)[0])
         heads.append(maps[-1] @ v)
     np.testing.assert_allclose(y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13)

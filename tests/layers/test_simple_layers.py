@@ -99,6 +99,14 @@ def test_layer_keeps_float32(layer, rng):
     assert y.dtype == layer.backward(p.zeros_like(), y, cache).dtype == np.float32
 
 
+@pytest.mark.parametrize(("norm", "eps"), [(LayerNorm, 1e-5), (RMSNorm, 1e-6)])
+def test_norm_layers_use_their_eps(norm, eps, rng):
+    x, p = rng.standard_normal((T, C)), random_store(norm("f", C), rng)
+    spread = x.var(-1) if norm is LayerNorm else (x * x).mean(-1)
+    for layer, expected in ((norm("f", C), eps), (norm("f", C, eps=0.5), 0.5)):
+        np.testing.assert_allclose(layer.forward(p, x)[1].rstd[:, 0], 1 / np.sqrt(spread + expected), rtol=1e-13)
+
+
 def test_layers_start_as_documented():
     def start(layer):
         return Store.initialised(layer.parameters(), 0, np.float64)

@@ -381,6 +381,36 @@ def test_gpt_too_large_for_memory_is_an_error(monkeypatch):
         GPT(GPTConfig(vocab_size=10**6, block_size=10, n_layer=10, n_head=1, n_embd=10**5))
 
 
+def gpt2_by_hand(p, ids, n_layer, n_head, activation):
+    """GPT-2's logits for one row of ids, head by head, from the report and picoGPT's reading of it; written without minigpt."""
+
+    def norm(x, name):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    def linear(x, name):
+        return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    x = p["wte.weight"][ids] + p["wpe.weight"][: len(ids)]
+    for i in range(n_layer):
+        q, k, v = (np.split(part, n_head, -1) for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, -1))
+        heads = []
+        for h in range(n_head):
+            e = np.exp(q[h] @ k[h].T / np.sqrt(q[h].shape[-1])) * np.tri(len(ids))
+            heads.append(e / e.sum(-1, keepdims=True) @ v[h])
+        x = x + linear(np.concatenate(heads, -1), f"h.{i}.attn.c_proj")
+        x = x + linear(activation(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj")
+    return norm(x, "ln_f") @ p.get("lm_head.weight", p["wte.weight"].T)
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_gpt_is_gpt2_by_hand(tie_embeddings, rng):
+    model, ids = make_gpt(rng, tie_embeddings=tie_embeddings, activation="relu"), rng.integers(0, V, (B, T))
+    expected = np.stack([gpt2_by_hand(model.parameters, row, 2, 4, lambda x: np.maximum(x, 0)) for row in ids])
+    logits, cache = model.forward(ids)
+    np.testing.assert_allclose(logits, expected, rtol=1e-11, atol=1e-12)
+    assert [block.attn.weights.shape for block in cache.blocks] == [(B, 4, T, T)] * 2
+
+
 # Parity
 
 

@@ -61,6 +61,14 @@ def test_cross_entropy_of_huge_logits_is_finite(dtype):
     np.testing.assert_array_equal(cross_entropy_backward(1.0, cache), [[0, 0, 0], [0.5, 0, -0.5]])
 
 
+def test_cross_entropy_shifts_each_row_by_its_own_maximum(rng):
+    logits, targets = rng.standard_normal((4, V)), np.arange(4)
+    far = logits + np.array([[2000.0], [0], [-2000], [3]])
+    loss, cache = cross_entropy_forward(far, targets)
+    assert loss == pytest.approx(cross_entropy_forward(logits, targets)[0], rel=1e-12)
+    np.testing.assert_allclose(cache.probabilities.sum(-1), 1, rtol=1e-14)
+
+
 def test_cross_entropy_of_equal_logits_is_log_v():
     assert cross_entropy_forward(np.full((4, V), 3.0), np.arange(4))[0] == pytest.approx(math.log(V), rel=1e-15)
 
