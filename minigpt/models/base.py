@@ -9,7 +9,10 @@ from minigpt.ops.loss import IGNORED, count_targets
 
 
 class Model:
-    """A config, a list of layers and a store of numbers. A family gives `config`, `layers()` and `add_gradients`."""
+    """A config, a list of layers and a store of numbers. A family gives `config`, `layers()` and `add_gradients`.
+
+    hidden_matrices: name -> how many hidden matrices stand side by side in it, for the parameters that Muon trains.
+    """
 
     def __init__(self, config, seed=0, dtype=np.float32, store=None):
         """Wire the layers and draw the weights; seed: int or numpy Generator; a store given is used as it is."""
@@ -17,6 +20,7 @@ class Model:
         if store is None:  # asked of the config, before a billion layers are wired
             check_memory(config.num_parameters * np.dtype(dtype).itemsize, f"a model of {config.num_parameters:,} parameters")
         parameters = [parameter for layer in self.layers() for parameter in layer.parameters()]
+        self.hidden_matrices = {parameter.name: parameter.matrices for parameter in parameters if parameter.matrices}
         self.store = Store.initialised(parameters, seed, dtype) if store is None else store
 
     @classmethod
@@ -40,12 +44,6 @@ class Model:
     def dtype(self):
         """The dtype of the parameters, and so of all that is computed from them."""
         return self.store.vector.dtype
-
-    @property
-    def hidden_matrices(self):
-        """Name -> how many hidden matrices stand side by side in it, for the parameters that Muon trains."""
-        parameters = (parameter for layer in self.layers() for parameter in layer.parameters())
-        return {parameter.name: parameter.matrices for parameter in parameters if parameter.matrices}
 
     def astype(self, dtype):
         """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the complex step)."""

@@ -1,0 +1,133 @@
+"""Hugging Face files in and out: config.json and model.safetensors of `transformers`, one name table a family.
+
+GPT-2's names and layout are ours but for a prefix: its Conv1D weights are (in, out) like all of ours. Only the head, a Linear, is (out, in).
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from minigpt.checkpoint import check_finite, open_tensors, parse_json, write_atomically, write_tensors
+from minigpt.errors import MinigptError
+from minigpt.layers.store import Store
+from minigpt.models.gpt import GPT, GPTConfig
+
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
+PREFIX = "transformer."
+BUFFER = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)")  # causal masks that old files carry along
+FIXED = {  # of a GPT2Config: what our GPT computes
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
+
+
+def from_huggingface(directory):
+    """A model from a folder with config.json and model.safetensors of `transformers`, in the dtype of the file (half precision becomes float32).
+
+    model_type picks the family: gpt2 -> GPT. MinigptError for a model type, config or tensor that is not ours to compute, named with its value.
+    """
+    directory = Path(directory)
+    values = parse_json(directory / "config.json")
+    if values.get("model_type") != "gpt2":
+        raise MinigptError(f"{directory / 'config.json'}: model_type is {values.get('model_type')!r}, it must be gpt2")
+    config = gpt_config(values, directory / "config.json")
+    shapes = GPT.parameter_shapes(config)
+    path = directory / "model.safetensors"
+    with open_tensors(path) as file:
+        names = {ours(name): name for name in file.keys() if not BUFFER.fullmatch(name)}  # noqa: SIM118 it is no mapping
+        if config.tie_embeddings:
+            names.pop("lm_head.weight", None)  # the token table once more
+        for name in [*shapes, *names]:
+            if name not in names or name not in shapes:
+                raise MinigptError(f"{path}: tensor {names.get(name, name)} {'is missing' if name in shapes else 'does not belong to this config'}")
+        for name, shape in shapes.items():
+            part = file.get_slice(names[name])
+            expected = shape[::-1] if name == "lm_head.weight" else shape
+            if tuple(part.get_shape()) != expected:
+                raise MinigptError(f"{path}: tensor {names[name]} has shape {tuple(part.get_shape())}, the config asks for {expected}")
+            if part.get_dtype() not in ("F16", "F32", "F64"):
+                raise MinigptError(f"{path}: tensor {names[name]} is {part.get_dtype()}, it must be F16, F32 or F64")
+        double = file.get_slice(names["wte.weight"]).get_dtype() == "F64"
+        store = Store(shapes, dtype=np.float64 if double else np.float32)
+        for name, value in store.items():
+            tensor = file.get_tensor(names[name])
+            value[...] = tensor.T if name == "lm_head.weight" else tensor
+    check_finite(path, store)
+    return GPT(config, store=store)
+
+
+def to_huggingface(model, directory):
+    """Write a model as `transformers` reads it: config.json and model.safetensors. Biases that it lacks are written as zeros.
+
+    MinigptError where the folder can't be written.
+    """
+    config, directory = model.config, Path(directory)
+    tensors = to_huggingface_names(model, model.parameters)
+    if not config.bias:  # GPT2LMHeadModel has them always
+        for name, value in list(tensors.items()):
+            if re.search(r"\.(ln_\w+|c_attn|c_proj|c_fc)\.weight$", name):
+                tensors[name.removesuffix("weight") + "bias"] = np.zeros(value.shape[-1], value.dtype)
+    values = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.block_size,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_embd": config.n_embd,
+        "activation_function": next(theirs for theirs, mine in ACTIVATIONS.items() if mine == config.activation),
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_embeddings,
+        "dtype": str(model.dtype),
+    } | FIXED
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_tensors(directory / "model.safetensors", {name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        write_atomically(directory / "config.json", json.dumps(values, indent=1) + "\n")
+    except OSError as error:
+        raise MinigptError(f"{directory} can't be written: {error.strerror or error}") from None
+
+
+def to_huggingface_names(model, tensors):
+    """Any dict shaped like model.parameters (weights, gradients, moments) under `transformers`' names and in its layout. -> dict name -> array"""
+    return {name if name == "lm_head.weight" else PREFIX + name: value.T if name == "lm_head.weight" else value for name, value in tensors.items()}
+
+
+def ours(name):
+    """Our name of a tensor in a GPT-2 file; files of the bare model have no prefix."""
+    return name.removeprefix(PREFIX)
+
+
+def gpt_config(values, path):
+    """A GPTConfig from the dict of a GPT2Config. MinigptError for a setting that our GPT does not compute."""
+    for key, expected in FIXED.items():
+        if values.get(key, expected) != expected:
+            raise MinigptError(f"{path}: {key} is {values[key]!r}, it must be {expected!r}")
+    try:
+        hidden = values.get("n_inner") or 4 * values["n_embd"]
+        if hidden != 4 * values["n_embd"]:
+            raise MinigptError(f"{path}: n_inner is {hidden}, it must be 4 n_embd = {4 * values['n_embd']}")
+        dropouts = {key: values.get(key, 0.1) for key in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
+        if len(set(dropouts.values())) > 1:
+            raise MinigptError(f"{path}: resid_pdrop, embd_pdrop and attn_pdrop are {', '.join(map(str, dropouts.values()))}, they must be equal")
+        activation = values.get("activation_function", "gelu_new")
+        if activation not in ACTIVATIONS:
+            raise MinigptError(f"{path}: activation_function is {activation!r}, it must be one of {', '.join(ACTIVATIONS)}")
+        return GPTConfig(
+            vocab_size=values["vocab_size"],
+            block_size=values["n_positions"],
+            n_layer=values["n_layer"],
+            n_head=values["n_head"],
+            n_embd=values["n_embd"],
+            dropout=dropouts["resid_pdrop"],
+            tie_embeddings=values.get("tie_word_embeddings", True),
+            activation=ACTIVATIONS[activation],
+        )
+    except KeyError as error:
+        raise MinigptError(f"{path}: {error.args[0]} is missing") from None
