@@ -123,6 +123,7 @@ def parser():
         add_field(command, field, option, GRADCHECK_CONFIG[field])
     choices = (*LIMIT, "both")
     command.add_argument("--method", choices=choices, default="both", help="complex step, central differences, or both side by side (default: both)")
+    command.add_argument("--museum", action="store_true", help="plant every bug of the museum and show what catches it (default: check a model)")
     command.add_argument("--plot", metavar="FILE", help="draw error against step size for both methods as a PNG (default: none)")
     command.add_argument("--html", metavar="FILE", help="write table and plot as one self-contained page (default: none)")
     command.add_argument("--seed", type=int, default=0, help="seed of tokens, weights and directions (default: 0)")
@@ -284,6 +285,12 @@ GRADCHECK_CONFIG = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "d
 
 def gradcheck(args):
     """minigpt gradcheck: a table of errors, for a saved model or for one of O(1) random weights."""
+    if args.museum:
+        from minigpt import museum
+
+        rows = museum.run(progress=bar)
+        print(museum.table(rows))
+        return 0 if all(row.caught for row in rows) else 1
     rng = np.random.default_rng(args.seed)
     given = {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
     if args.model:
@@ -313,7 +320,7 @@ def bar(names):
     """A progress bar over names, on a terminal."""
     from tqdm import tqdm
 
-    return tqdm(names, desc="checking", unit="parameter", disable=None, leave=False)
+    return tqdm(names, desc="checking", disable=None, leave=False)
 
 
 def evaluate_command(args):

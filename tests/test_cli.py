@@ -235,7 +235,7 @@ def test_every_option_has_help_with_its_default(capsys):
     for command in cli.parser()._subparsers._group_actions[0].choices.values():
         for action in command._actions:
             assert action.help, action.dest
-            assert action.dest in ("help", "resume") or action.required or "(default: " in action.help, action.dest
+            assert action.dest in ("help", "version") or action.required or "(default: " in action.help, action.dest
 
 
 def test_example_takes_the_same_options(tmp_path, text):
@@ -312,3 +312,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, text):
     assert re.search(r"stopped and saved after step \d+ of 1000000; the same command with --resume goes on", err)
     step = checkpoint.load_state(tmp_path / "run" / "last")[0]["step"]
     assert f"after step {step} " in err
+
+
+def test_museum_prints_its_table_and_fails_where_a_mistake_gets_by(capsys, monkeypatch):
+    from minigpt import museum
+
+    monkeypatch.setattr(museum, "EXHIBITS", museum.EXHIBITS[:3])
+    assert cli.main(["gradcheck", "--museum"]) == 0
+    assert museum.EXHIBITS[2].name in capsys.readouterr().out
+    monkeypatch.setattr(museum, "EXHIBITS", (museum.EXHIBITS[0]._replace(wrong=("another",)),))
+    assert cli.main(["gradcheck", "--museum"]) == 1
