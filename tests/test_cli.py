@@ -320,5 +320,5 @@ def test_museum_prints_its_table_and_fails_where_a_mistake_gets_by(capsys, monke
     monkeypatch.setattr(museum, "EXHIBITS", museum.EXHIBITS[:3])
     assert cli.main(["gradcheck", "--museum"]) == 0
     assert museum.EXHIBITS[2].name in capsys.readouterr().out
-    monkeypatch.setattr(museum, "EXHIBITS", (museum.EXHIBITS[0]._replace(wrong=("another",)),))
+    monkeypatch.setattr(museum, "EXHIBITS", (museum.EXHIBITS[0]._replace(edits=()),))  # planted: nothing
     assert cli.main(["gradcheck", "--museum"]) == 1
