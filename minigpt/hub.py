@@ -35,9 +35,11 @@ def from_huggingface(directory):
     if values.get("model_type") != "gpt2":
         raise MinigptError(f"{directory / 'config.json'}: model_type is {values.get('model_type')!r}, it must be gpt2")
     config = gpt_config(values, directory / "config.json")
-    shapes = GPT.parameter_shapes(config)
     path = directory / "model.safetensors"
     with open_tensors(path) as file:
+        if config.n_layer > len(file.keys()):  # before a billion layers are wired
+            raise MinigptError(f"{path}: {len(file.keys())} tensors, too few for n_layer = {config.n_layer}")
+        shapes = GPT.parameter_shapes(config)
         names = {ours(name): name for name in file.keys() if not BUFFER.fullmatch(name)}  # noqa: SIM118 it is no mapping
         if config.tie_embeddings:
             names.pop("lm_head.weight", None)  # the token table once more

@@ -42,6 +42,7 @@ def test_biases_that_a_model_lacks_are_written_as_zeros(tmp_path, rng):
         ("layer_norm_epsilon", 1e-3, "layer_norm_epsilon is 0.001"),
         ("n_layer", 3, r"h\.2\.ln_1\.weight is missing"),
         ("n_layer", 1, r"h\.1\..* does not belong"),
+        ("n_layer", 10**9, "too few for n_layer = 1000000000"),
         ("vocab_size", 12, r"wte\.weight has shape \(11, 6\), the config asks for \(12, 6\)"),
         ("n_embd", None, "n_embd is missing"),
     ],

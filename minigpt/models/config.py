@@ -1,6 +1,5 @@
 """Checks that every family's config shares."""
 
-import math
 from dataclasses import fields
 
 from minigpt.errors import MinigptError
@@ -15,9 +14,11 @@ def check_fields(config, sizes=(), fractions=(), flags=(), choices=None):
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise MinigptError(f"{name} is {value!r}, it must be a whole number of at least 1")
+        if value >= 2**63:  # beyond what an array can count, and what estimates of memory can be printed for
+            raise MinigptError(f"{name} is a number of {value.bit_length()} bits, it must be less than 2**63")
     for name in fractions:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and 0 <= value < 1):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise MinigptError(f"{name} is {value!r}, it must be a number of at least 0 and less than 1")
     for name in flags:
         if not isinstance(getattr(config, name), bool):

@@ -219,6 +219,9 @@ class Trainer:
 
     def save(self, name):
         """Write the checkpoint out/last, with all that --resume needs, or out/best, the model alone."""
+        damaged = first_not_finite("parameter ", self.model.parameters)
+        if damaged:  # the last update blew up: a checkpoint of it would replace a good one
+            raise Diverged(f"step {self.step}: {damaged} is not finite any more; {self.out / 'last'} holds the last good checkpoint")
         state = None
         if name == "last":
             values = {

@@ -130,6 +130,21 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path
     assert np.isfinite(checkpoint.load(tmp_path / "last").store.vector).all()
 
 
+def test_update_that_blows_up_before_a_save_leaves_the_good_checkpoint(tmp_path):
+    t = trainer(tmp_path)
+    step = t.optimizer.step
+
+    def poison(p, g, factor, run):
+        step(p, g, factor, run)
+        if t.step == 7:
+            p["h.0.ln_1.weight"][0] = np.inf
+
+    t.optimizer.step = poison
+    with pytest.raises(Diverged, match=r"step 8: parameter h\.0\.ln_1\.weight is not finite"):
+        t.run()
+    assert checkpoint.load_state(tmp_path / "last")[0]["step"] == 4
+
+
 def test_activation_that_overflows_is_named(tmp_path):
     t = trainer(tmp_path)
     t.model.parameters["h.1.attn.c_attn.weight"][...] = 1e30
