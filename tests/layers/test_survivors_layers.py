@@ -57,9 +57,9 @@ def test_mlp_parameters_say_their_spread_and_matrices():
     assert [p.std for p in MLP("f", C, 7, bias=False, std=0.3, residual_std=0.1).parameters()] == [0.3, 0.1]
 
 
-@pytest.mark.parametrize("layer", [Embedding("f", V, C), LearnedPositions("f", V, C)])
-def test_tables_are_no_hidden_matrices(layer):
-    (weight,) = layer.parameters()
+@pytest.mark.parametrize("table", [Embedding, LearnedPositions])
+def test_tables_are_no_hidden_matrices(table):
+    (weight,) = table("f", V, C).parameters()
     assert (weight.shape, weight.std, weight.mean, weight.matrices) == ((V, C), 0.02, 0.0, 0)
 
 
@@ -71,3 +71,12 @@ def test_linear_parameters_say_their_spread_and_matrices():
 
 def test_store_holds_float32_unless_told():
     assert Store({"a": (2, 3)}).vector.dtype == np.float32
+
+
+@pytest.mark.parametrize("length", [4, 5])
+def test_attention_turns_lean_by_its_length_alone(length, rng, monkeypatch):
+    """Channels number more than LEAN_FROM in both cases; keys of a cache do not count either."""
+    monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 5)
+    layer = Attention("f", C, H)
+    _, cache = layer.forward(random_store(layer, rng), rng.standard_normal((B, length, C)))
+    assert hasattr(cache.attention, "log_total") == (length >= 5)
