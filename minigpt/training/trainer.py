@@ -240,12 +240,12 @@ class Trainer:
         directory = self.out / "last"
         saved, values = checkpoint.load(directory), checkpoint.load_state_values(directory)
         check_state(values, directory)
+        check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
         for field, value in dataclasses.asdict(saved.config).items():
             check_unchanged(field, value, getattr(self.model.config, field), directory)
         for field, value in values["config"].items():
             if field not in MAY_CHANGE:
                 check_unchanged(field, value, getattr(self.config, field), directory)
-        check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
         if values["config"]["steps"] != self.config.steps:
             self.say(f"steps: {self.config.steps} in place of {values['config']['steps']}; the learning rate follows the new schedule from here")
         _, tensors = checkpoint.load_state(directory, {name: value.shape for name, value in self.optimizer.state.items()})
