@@ -1,0 +1,111 @@
+"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, padded) written in plain PyTorch; the embedding; Muon's constants.
+
+Below: the gradient checks of tests/models.
+"""
+
+import numpy as np
+import pytest
+
+from minigpt import GPT, GPTConfig
+from minigpt.layers import attention as attention_layer
+from minigpt.layers.store import Store
+from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, embedding_backward, embedding_forward
+from minigpt.optim import SGD, clip_by_norm, newton_schulz
+
+LIMIT = 1e-10
+LENGTHS = np.array([7, 5, 3, 1])  # of four rows padded to 7
+
+
+def theirs(model, ids, targets, key_mask, position_ids):
+    """Logits, loss and gradients of a GPT by PyTorch, from model's weights."""
+    torch = pytest.importorskip("torch")
+    F, c, (B, T) = torch.nn.functional, model.config, ids.shape
+    p = {name: torch.tensor(value, requires_grad=True) for name, value in model.parameters.items()}
+    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[c.activation]
+
+    def linear(x, name):
+        return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
+
+    def norm(x, name):
+        return F.layer_norm(x, (c.n_embd,), p[f"{name}.weight"], p.get(f"{name}.bias"))
+
+    visible = torch.tensor(np.tril(np.ones((T, T), bool)) & key_mask[:, None, None])
+    x = F.embedding(torch.tensor(ids), p["wte.weight"]) + F.embedding(torch.tensor(position_ids), p["wpe.weight"])
+    for i in range(c.n_layer):
+        qkv = linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").split(c.n_embd, -1)
+        q, k, v = (t.reshape(B, T, c.n_head, -1).transpose(1, 2) for t in qkv)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).reshape(x.shape)
+        x = x + linear(y, f"h.{i}.attn.c_proj")
+        x = x + linear(act(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj")
+    logits = norm(x, "ln_f") @ (p["wte.weight"].T if c.tie_embeddings else p["lm_head.weight"])
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten(), ignore_index=IGNORED)
+    loss.backward()
+    return logits.detach().numpy(), loss.item(), {name: value.grad.numpy() for name, value in p.items()}
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("padding", ["none", "right", "left"])
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize(("tied", "bias", "activation"), [(1, 1, "gelu_tanh"), (1, 0, "gelu"), (0, 1, "silu"), (0, 0, "relu")])
+def test_gpt_of_every_shape(tied, bias, activation, lean, padding, rng, monkeypatch):
+    if lean:
+        monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
+        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
+    config = GPTConfig(13, 9, 3, 2, 10, bias=bool(bias), tie_embeddings=bool(tied), activation=activation)
+    model = GPT(config, dtype=np.float64)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    ids, targets = rng.integers(0, 13, (2, 4, 7))
+    targets[0, 2] = IGNORED
+    mask, position_ids = np.ones((4, 7), bool), np.tile(np.arange(7), (4, 1))
+    if padding == "right":
+        mask = np.arange(7) < LENGTHS[:, None]
+    elif padding == "left":
+        mask = np.arange(7) >= 7 - LENGTHS[:, None]
+        position_ids = np.maximum(position_ids - (7 - LENGTHS)[:, None], 0)
+    targets[~mask] = IGNORED
+    expected_logits, expected_loss, expected = theirs(model, ids, targets, mask, position_ids)
+    logits, cache = model.forward(ids, None, mask, position_ids)
+    loss, loss_cache = cross_entropy_forward(logits, targets)
+    grads = model.backward(cross_entropy_backward(1.0, loss_cache), cache)
+    assert np.abs(logits - expected_logits)[mask].max() < LIMIT * np.abs(expected_logits[mask]).max()
+    assert loss == pytest.approx(expected_loss, rel=LIMIT)
+    assert grads.keys() == expected.keys()
+    floor = 1e-3 * max(np.abs(g).max() for g in expected.values())
+    for name, g in expected.items():
+        assert np.abs(grads[name] - g).max() < LIMIT * max(np.abs(g).max(), floor), name
+
+
+@pytest.mark.parity
+def test_embedding(rng):
+    torch = pytest.importorskip("torch")
+    ids, weight, dy = rng.integers(0, 5, (3, 7)), rng.standard_normal((11, 4)), rng.standard_normal((3, 7, 4))
+    table = torch.tensor(weight, requires_grad=True)
+    expected = torch.nn.functional.embedding(torch.tensor(ids), table)
+    expected.backward(torch.tensor(dy))
+    y, cache = embedding_forward(ids, weight)
+    np.testing.assert_array_equal(y, expected.detach().numpy())
+    np.testing.assert_allclose(embedding_backward(dy, cache), table.grad.numpy(), rtol=LIMIT, atol=LIMIT)
+
+
+@pytest.mark.parity
+def test_sgd_with_the_clipping_apart(rng):
+    """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient, and SGD itself is compared to all its digits."""
+    torch = pytest.importorskip("torch")
+    p = Store({"w": (3, 5)}, rng.standard_normal(15))
+    tensor = torch.tensor(p["w"].copy(), requires_grad=True)
+    ours, sgd = SGD(p, lr=0.1, momentum=0.9), torch.optim.SGD([tensor], lr=0.1, momentum=0.9)
+    for _ in range(20):
+        g = Store(p.shapes, rng.standard_normal(15))
+        clip_by_norm(g, 1.5)
+        tensor.grad = torch.tensor(g["w"].copy())
+        ours.step(p, g)
+        sgd.step()
+    np.testing.assert_allclose(p["w"], tensor.detach().numpy(), rtol=LIMIT)
+
+
+def test_newton_schulz_has_the_published_coefficients():
+    """Written out, not imported: the other tests take them from the code that they test. A 1 x 1 matrix is its own singular value."""
+    s = 3 / (3 + 1e-7)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    np.testing.assert_allclose(newton_schulz(np.array([[3.0]]), 5), s, rtol=1e-12)
