@@ -324,6 +324,7 @@ gradients = types.SimpleNamespace(
     embedding=op_check(embedding_forward, embedding.embedding_backward, {"weight": (7, 3)}),
     unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
     positions=op_check(positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}),
+    rotary=op_check(lambda x: positions.rotary_forward(x, *positions.rotary_table(5, 4)), positions.rotary_backward, {"x": (2, 5, 3, 4)}),
     dropout=op_check(lambda x: dropout.dropout_forward(x, 0.3, np.random.default_rng(8)), dropout.dropout_backward, {"x": X}),
     cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 7)}),
     wide_cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 1000)}),
@@ -333,6 +334,7 @@ gradients = types.SimpleNamespace(
     lean_attention_dropout=attention_check(lean=True, p=0.3),
     gpt=model_check(),
     lean_gpt=model_check(lean=True),
+    rotary_gpt=model_check(n_embd=8, positions="rotary"),
     post_norm_block=layer_check(
         lambda: PostNormBlock(LayerNorm("ln_1", 6), Attention("attn", 6, 2, dropout=0.2), LayerNorm("ln_2", 6), MLP("mlp", 6, 10, dropout=0.2)),
         {"x": X},
@@ -750,7 +752,7 @@ GRADIENT_EXHIBITS = [
     ),
     gradient(
         "attention: the softmax Jacobian without its second term", "ops.attention", "attention_backward",
-        "dscores -= (dy * y).sum(axis=-1)[:, :, None, :]", "pass", gradients.attention, "attention.q attention.k attention.bias",
+        "dscores -= row_dot(dy, y)[:, :, None, :]", "pass", gradients.attention, "attention.q attention.k attention.bias",
         "attention maps stay flat or collapse; the MLPs learn bigrams all the same",
     ),
     gradient(
@@ -925,6 +927,16 @@ GRADIENT_EXHIBITS = [
         "head: the vocabulary's last row left out of dx", "ops.embedding", "unembedding_backward",
         "(rows @ weight)", "(rows[:, :-1] @ weight[:-1])", gradients.unembedding, "unembedding.x",
         "hidden states never learn to avoid one token",
+    ),
+    gradient(
+        "rotary positions: backward turns the same way as forward", "ops.positions", "rotary_backward",
+        "-cache.sin", "cache.sin", gradients.rotary, "rotary.x",
+        "queries and keys learn for a token at another place; loss falls, but stays above that of no positions at all",
+    ),
+    gradient(
+        "rotary positions: the gradients of q and k not turned back", "layers.attention", "Attention.backward",
+        "dqk[...] = rotary_backward(dqk, cache.rotary)", "pass", gradients.rotary_gpt, "h.1.attn.c_attn.bias",
+        "near tokens learn to look at each other, far ones learn noise",
     ),
     gradient(
         "positions: gradient summed over time as well", "ops.positions", "learned_positions_backward",

@@ -70,3 +70,10 @@ def test_transformers_reads_ours_and_we_read_theirs(tmp_path, rng, tie_embedding
     state = theirs.state_dict()
     for name, value in minigpt.to_huggingface_names(model, model.parameters).items():
         np.testing.assert_array_equal(state[name].numpy(), value)
+
+
+def test_rotary_positions_are_refused(tmp_path):
+    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, positions="rotary"))
+    with pytest.raises(MinigptError, match=r"positions is 'rotary', it must be 'learned'"):
+        minigpt.to_huggingface(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

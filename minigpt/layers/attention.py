@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minigpt.layers.linear import Linear
-from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward
+from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward, newest_attention
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.linear import LinearCache
+from minigpt.ops.positions import RotaryCache, rotary_backward, rotary_forward
 
 LEAN_FROM = 256  # queries; from here on memory-lean attention is the faster one as well: it skips the blocks that the mask hides
 
@@ -18,12 +19,14 @@ LEAN_FROM = 256  # queries; from here on memory-lean attention is the faster one
 class KVCache:
     """The keys and values of one attention layer in decoding: buffers taken once, filled from the left.
 
-    keys, values (B, H, S, D) with room for S tokens, of which `length` are filled.
+    keys, values (B, H, S, D) with room for S tokens, of which `length` are filled: those of one head lie end to end, as its query reads them.
+    scores (B, H, 1, S) is where the newest query's are computed.
     """
 
     def __init__(self, batch, heads, size, channels, dtype):
         self.keys = np.empty((batch, heads, size, channels), dtype)
         self.values = np.empty_like(self.keys)
+        self.scores = np.empty((batch, heads, 1, size), dtype)
         self.length = 0
 
     def append(self, k, v):
@@ -41,6 +44,7 @@ class MultiHeadAttentionCache(NamedTuple):
     attention: tuple
     c_proj: LinearCache
     dropout: DropoutCache
+    rotary: RotaryCache | None = None
 
     @property
     def weights(self):
@@ -74,15 +78,21 @@ class Attention:
         q = self.q_attn.parameters() if self.q_attn else []
         return q + self.c_attn.parameters() + self.c_proj.parameters()
 
-    def forward(self, p, x, rng=None, memory=None, key_mask=None, bias=None, kv=None):
+    def forward(self, p, x, rng=None, memory=None, key_mask=None, bias=None, kv=None, rotary=None):
         """x (B, T, C) -> y (B, T, C), MultiHeadAttentionCache.
 
         memory (B, S, M) where the layer was made for one; key_mask (B, S) bool, False at padding; bias (B or 1, H or 1, T, S) added to the
-        scores; kv a KVCache to append to: the T inputs are then the newest of its S tokens.
+        scores; kv a KVCache to append to: the T inputs are then the newest of its S tokens, and with T = 1 the cache that is returned holds
+        until the next call; rotary the rows of ops.rotary_table for the T
+        positions, by which q and k are turned, in a layer without a memory.
         """
+        c6 = None
         if self.q_attn is None:
             qkv, c1 = self.c_attn.forward(p, x)  # (B, T, 3HD)
             q, k, v = self.split(qkv)  # three (B, H, T, D) views of it
+            if rotary is not None:
+                qk, c6 = rotary_forward(self.queries_and_keys(qkv), *rotary)
+                q, k = self.split(qk)
             projections = (c1,)
         else:
             (q,), c1 = self.project(self.q_attn, p, x)
@@ -90,11 +100,15 @@ class Attention:
             projections = (c1, c2)
         if kv is not None:
             k, v = kv.append(k, v)
-        forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
-        y, c3 = forward(q, k, v, Mask(self.causal, self.window, key_mask), bias, self.scale, self.dropout, rng)
+        mask = Mask(self.causal, self.window, key_mask)
+        if kv is not None and x.shape[1] == 1 and rng is None:
+            y, c3 = newest_attention(q, k, v, kv.scores[..., : kv.length], mask, bias, self.scale)
+        else:
+            forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
+            y, c3 = forward(q, k, v, mask, bias, self.scale, self.dropout, rng)
         y, c4 = self.c_proj.forward(p, y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
         y, c5 = dropout_forward(y, self.dropout, rng)
-        return y, MultiHeadAttentionCache(projections, c3, c4, c5)
+        return y, MultiHeadAttentionCache(projections, c3, c4, c5, c6)
 
     def backward(self, g, dy, cache, dmemory=None, dbias=None):
         """Add this layer's gradients into g, and those of the memory and the bias into dmemory and dbias where given; dy -> dx (B, T, C)."""
@@ -106,6 +120,9 @@ class Attention:
         if self.q_attn is None:
             dqkv = np.empty((B, T, 3 * H * D), dy.dtype)
             *_, dscores = backward(dy, cache.attention, out=self.split(dqkv))
+            if cache.rotary is not None:
+                dqk = self.queries_and_keys(dqkv)
+                dqk[...] = rotary_backward(dqk, cache.rotary)
             dx = self.c_attn.backward(g, dqkv, cache.projections[0])
         else:
             dq, dkv = np.empty((B, T, H * D), dy.dtype), np.empty((B, S, 2 * H * D), dy.dtype)
@@ -123,7 +140,12 @@ class Attention:
         y, cache = linear.forward(p, x)
         return self.split(y), cache
 
+    def queries_and_keys(self, qkv):
+        """The heads of q and k side by side: (B, T, 3HD) -> a (B, T, 2H, D) view."""
+        B, T, _ = qkv.shape
+        return qkv.reshape(B, T, 3 * self.n_head, self.head_channels)[:, :, : 2 * self.n_head]
+
     def split(self, x):
-        """Cut channels into heads: (B, T, nHD) -> n views (B, H, T, D)."""
-        B, T, _ = x.shape
+        """Cut channels into heads: (B, T, nHD) or (B, T, nH, D) -> n views (B, H, T, D)."""
+        B, T = x.shape[:2]
         return tuple(x.reshape(B, T, -1, self.n_head, self.head_channels).transpose(2, 0, 3, 1, 4))

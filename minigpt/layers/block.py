@@ -23,10 +23,10 @@ class PreNormBlock:
         """The Parameters of the four parts, in store order."""
         return self.ln_1.parameters() + self.attn.parameters() + self.ln_2.parameters() + self.mlp.parameters()
 
-    def forward(self, p, x, rng=None, key_mask=None, bias=None, kv=None):
-        """x (B, T, C) -> y (B, T, C), BlockCache; key_mask, bias and kv are handed to attention."""
+    def forward(self, p, x, rng=None, key_mask=None, bias=None, kv=None, rotary=None):
+        """x (B, T, C) -> y (B, T, C), BlockCache; key_mask, bias, kv and rotary are handed to attention."""
         h, c1 = self.ln_1.forward(p, x)
-        a, c2 = self.attn.forward(p, h, rng, key_mask=key_mask, bias=bias, kv=kv)
+        a, c2 = self.attn.forward(p, h, rng, key_mask=key_mask, bias=bias, kv=kv, rotary=rotary)
         x = x + a
         h, c3 = self.ln_2.forward(p, x)
         m, c4 = self.mlp.forward(p, h, rng)
@@ -51,9 +51,9 @@ class PostNormBlock:
         """The Parameters of the four parts, in store order."""
         return self.attn.parameters() + self.ln_1.parameters() + self.mlp.parameters() + self.ln_2.parameters()
 
-    def forward(self, p, x, rng=None, key_mask=None, bias=None, kv=None):
-        """x (B, T, C) -> y (B, T, C), BlockCache; key_mask, bias and kv are handed to attention."""
-        a, c1 = self.attn.forward(p, x, rng, key_mask=key_mask, bias=bias, kv=kv)
+    def forward(self, p, x, rng=None, key_mask=None, bias=None, kv=None, rotary=None):
+        """x (B, T, C) -> y (B, T, C), BlockCache; key_mask, bias, kv and rotary are handed to attention."""
+        a, c1 = self.attn.forward(p, x, rng, key_mask=key_mask, bias=bias, kv=kv, rotary=rotary)
         x, c2 = self.ln_1.forward(p, x + a)
         m, c3 = self.mlp.forward(p, x, rng)
         x, c4 = self.ln_2.forward(p, x + m)

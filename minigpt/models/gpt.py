@@ -1,4 +1,4 @@
-"""GPT-2: a causal decoder with learned positions (Radford et al. 2019, "Language models are unsupervised multitask learners").
+"""GPT-2: a causal decoder (Radford et al. 2019, "Language models are unsupervised multitask learners").
 
 Shapes: B batch, T time, C channels, V vocabulary.
 """
@@ -16,6 +16,7 @@ from minigpt.models.config import check_fields
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.ops.dropout import dropout_backward, dropout_forward
 from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward
+from minigpt.ops.positions import rotary_table
 from minigpt.sampling import decode, left_pad, window_start
 
 
@@ -32,6 +33,7 @@ class GPTConfig:
     bias: bool = True  # in linear maps and LayerNorms
     tie_embeddings: bool = True  # the head is the token table; otherwise a matrix of its own
     activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
+    positions: str = "learned"  # a vector a position, as in GPT-2; or "rotary": queries and keys turned by it, no parameters
 
     def __post_init__(self):
         check_fields(
@@ -39,22 +41,25 @@ class GPTConfig:
             sizes=("vocab_size", "block_size", "n_layer", "n_head", "n_embd"),
             fractions=("dropout",),
             flags=("bias", "tie_embeddings"),
-            choices={"activation": tuple(ACTIVATIONS)},
+            choices={"activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")},
         )
         if self.n_embd % self.n_head:
             raise MinigptError(f"n_embd is {self.n_embd}, it must be a multiple of n_head, which is {self.n_head}")
+        if self.positions == "rotary" and self.n_embd // self.n_head % 2:
+            raise MinigptError(f"n_embd / n_head is {self.n_embd // self.n_head}, it must be even where positions are rotary: they turn pairs of channels")
 
     @property
     def num_parameters(self):
         """How many numbers a model of this shape learns: 12 L C^2 for the blocks' matrices, and embeddings, norms, biases and head."""
         C, L, tokens = self.n_embd, self.n_layer, self.vocab_size * (1 if self.tie_embeddings else 2)
         vectors = L * 13 * C + 2 * C if self.bias else L * 2 * C + C  # 9C of biases and 4C of norms a block
-        return (tokens + self.block_size) * C + 12 * L * C * C + vectors
+        positions = self.block_size if self.positions == "learned" else 0
+        return (tokens + positions) * C + 12 * L * C * C + vectors
 
 
 class GPTCache(NamedTuple):
     wte: tuple
-    wpe: tuple
+    wpe: tuple | None  # of learned positions
     drop: tuple
     blocks: list  # of BlockCache
     ln_f: tuple
@@ -62,7 +67,7 @@ class GPTCache(NamedTuple):
 
 
 class GPT(Model):
-    """Token and position embeddings, n_layer pre-norm blocks, a final LayerNorm and a head.
+    """Token and position embeddings, n_layer pre-norm blocks, a final LayerNorm and a head; with rotary positions, no position embeddings.
 
     Names and layout of the parameters are GPT-2's. Weights are drawn from normal(0, 0.02), those that write into the residual stream
     from normal(0, 0.02 / sqrt(2 n_layer)), so that its variance does not grow with depth (section 2.3 of the report).
@@ -73,7 +78,7 @@ class GPT(Model):
         c = self.config
         residual_std = 0.02 / math.sqrt(2 * c.n_layer)
         self.wte = Embedding("wte", c.vocab_size, c.n_embd)
-        self.wpe = LearnedPositions("wpe", c.block_size, c.n_embd)
+        self.wpe = LearnedPositions("wpe", c.block_size, c.n_embd) if c.positions == "learned" else None
         self.blocks = [
             PreNormBlock(
                 LayerNorm(f"h.{i}.ln_1", c.n_embd, c.bias),
@@ -85,7 +90,7 @@ class GPT(Model):
         ]
         self.ln_f = LayerNorm("ln_f", c.n_embd, c.bias)
         self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, matrices=0)
-        return [self.wte, self.wpe, *self.blocks, self.ln_f, self.head]
+        return [self.wte, *([self.wpe] if self.wpe else []), *self.blocks, self.ln_f, self.head]
 
     def forward(self, ids, rng=None, attention_mask=None, position_ids=None):
         """Logits of the next token at every position.
@@ -115,14 +120,23 @@ class GPT(Model):
         """
         p = self.store
         x, c1 = self.wte.forward(p, ids)
-        x, c2 = self.wpe.forward(p, x, position_ids)
+        c2 = rotary = None
+        if self.wpe is not None:
+            x, c2 = self.wpe.forward(p, x, position_ids)
+        else:
+            rotary = self.rotary(np.arange(ids.shape[1]) if position_ids is None else position_ids)
         x, c3 = dropout_forward(x, self.config.dropout, rng)
         c4 = []
         for i, block in enumerate(self.blocks):
-            x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None)
+            x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None, rotary=rotary)
             c4.append(c)
         x, c5 = self.ln_f.forward(p, x)
         return x, c1, c2, c3, c4, c5
+
+    def rotary(self, position_ids):
+        """Rows of the rotary table for position_ids (T,) or (B, T) -> (T, D) or (B, T, D) each."""
+        c = self.config
+        return tuple(table[position_ids] for table in rotary_table(c.block_size, c.n_embd // c.n_head))
 
     def backward(self, dlogits, cache):
         """Gradients of forward: dlogits (B, T, V), GPTCache -> a fresh dict of gradients, keys and shapes of `parameters`."""
@@ -137,7 +151,8 @@ class GPT(Model):
         for block, c in zip(reversed(self.blocks), reversed(cache.blocks)):
             dx = block.backward(g, dx, c)
         dx = dropout_backward(dx, cache.drop)
-        dx = self.wpe.backward(g, dx, cache.wpe)
+        if self.wpe is not None:
+            dx = self.wpe.backward(g, dx, cache.wpe)
         self.wte.backward(g, dx, cache.wte)
 
     def logits(self, ids, attention_mask=None, position_ids=None):
@@ -212,26 +227,34 @@ class GPT(Model):
 
 
 class CachedLogits:
-    """GPT.uncached_logits with a KV cache: each call computes the newest token alone, or the whole context after the window has jumped."""
+    """GPT.uncached_logits with a KV cache: each call computes the newest token alone, or the whole context after the window has jumped.
+
+    Its buffers are taken at the first call, with room for the whole window.
+    """
 
     def __init__(self, model):
         self.model = model
-        self.starts = None
+        self.starts = self.kv = None
 
     def __call__(self, rows):
         """Rows so far, each one token longer than at the last call -> logits (B, V)."""
         model, c = self.model, self.model.config
+        if self.kv is None:
+            self.kv = [KVCache(len(rows), c.n_head, c.block_size, c.n_embd // c.n_head, model.dtype) for _ in range(c.n_layer)]
+            self.visible = np.empty((len(rows), c.block_size), bool)
         starts = [window_start(len(row), c.block_size) for row in rows]
         if starts != self.starts:
-            ids, self.mask, position_ids = left_pad(model.contexts(rows))
-            self.kv = [KVCache(len(rows), c.n_head, c.block_size, c.n_embd // c.n_head, model.dtype) for _ in range(c.n_layer)]
-            self.starts = starts
+            ids, mask, position_ids = left_pad(model.contexts(rows))
+            self.starts, self.padded, length = starts, mask is not None, ids.shape[1]
+            self.visible[:, :length] = True if mask is None else mask
+            self.visible[:, length:] = True
+            for kv in self.kv:
+                kv.length = 0
         else:
             ids = np.array([row[-1:] for row in rows])
             position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
-            if self.mask is not None:
-                self.mask = np.append(self.mask, np.ones((len(rows), 1), bool), axis=1)
-        h, *_ = model.hidden(ids, None, self.mask, position_ids, self.kv)
+            length = self.kv[0].length + 1
+        h, *_ = model.hidden(ids, None, self.visible[:, :length] if self.padded else None, position_ids, self.kv)
         return model.head.forward(model.store, h[:, -1:])[0][:, -1]
 
 

@@ -17,7 +17,14 @@ from minigpt.ops.embedding import embedding_backward, embedding_forward, unembed
 from minigpt.ops.linear import linear_backward, linear_forward
 from minigpt.ops.loss import IGNORED, count_targets, cross_entropy_backward, cross_entropy_forward
 from minigpt.ops.normalization import layernorm_backward, layernorm_forward, rmsnorm_backward, rmsnorm_forward
-from minigpt.ops.positions import learned_positions_backward, learned_positions_forward, sinusoidal_positions
+from minigpt.ops.positions import (
+    learned_positions_backward,
+    learned_positions_forward,
+    rotary_backward,
+    rotary_forward,
+    rotary_table,
+    sinusoidal_positions,
+)
 from minigpt.ops.softmax import softmax_backward, softmax_forward
 
 __all__ = [
@@ -49,6 +56,9 @@ __all__ = [
     "relu_forward",
     "rmsnorm_backward",
     "rmsnorm_forward",
+    "rotary_backward",
+    "rotary_forward",
+    "rotary_table",
     "silu_backward",
     "silu_forward",
     "sinusoidal_positions",

@@ -1,4 +1,4 @@
-"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, padded) written in plain PyTorch; the embedding; Muon's constants.
+"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, padded) written in plain PyTorch; the embedding; Muon's constants.
 
 Below: the gradient checks of tests/models.
 """
@@ -13,6 +13,7 @@ from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, 
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
 
 LIMIT = 1e-10
+SHAPES = [(1, 1, "gelu_tanh", "learned"), (1, 0, "gelu", "learned"), (0, 1, "silu", "learned"), (0, 0, "relu", "learned"), (1, 0, "gelu_tanh", "rotary")]
 LENGTHS = np.array([7, 5, 3, 1])  # of four rows padded to 7
 
 
@@ -29,11 +30,24 @@ def theirs(model, ids, targets, key_mask, position_ids):
     def norm(x, name):
         return F.layer_norm(x, (c.n_embd,), p[f"{name}.weight"], p.get(f"{name}.bias"))
 
+    def turned(x):
+        """By transformers' own functions, in float64: its tables are float32."""
+        from transformers.models.llama.modeling_llama import rotate_half
+
+        D = x.shape[-1]
+        angle = torch.tensor(position_ids)[..., None] / 10000 ** (torch.arange(0, D, 2, dtype=torch.float64) / D)
+        angle = torch.cat([angle, angle], -1).reshape(-1, 1, T, D)
+        return x * angle.cos() + rotate_half(x) * angle.sin()
+
     visible = torch.tensor(np.tril(np.ones((T, T), bool)) & key_mask[:, None, None])
-    x = F.embedding(torch.tensor(ids), p["wte.weight"]) + F.embedding(torch.tensor(position_ids), p["wpe.weight"])
+    x = F.embedding(torch.tensor(ids), p["wte.weight"])
+    if c.positions == "learned":
+        x = x + F.embedding(torch.tensor(position_ids), p["wpe.weight"])
     for i in range(c.n_layer):
         qkv = linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").split(c.n_embd, -1)
         q, k, v = (t.reshape(B, T, c.n_head, -1).transpose(1, 2) for t in qkv)
+        if c.positions == "rotary":
+            q, k = turned(q), turned(k)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).reshape(x.shape)
         x = x + linear(y, f"h.{i}.attn.c_proj")
         x = x + linear(act(linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")), f"h.{i}.mlp.c_proj")
@@ -46,12 +60,12 @@ def theirs(model, ids, targets, key_mask, position_ids):
 @pytest.mark.parity
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
 @pytest.mark.parametrize("lean", [False, True])
-@pytest.mark.parametrize(("tied", "bias", "activation"), [(1, 1, "gelu_tanh"), (1, 0, "gelu"), (0, 1, "silu"), (0, 0, "relu")])
-def test_gpt_of_every_shape(tied, bias, activation, lean, padding, rng, monkeypatch):
+@pytest.mark.parametrize(("tied", "bias", "activation", "positions"), SHAPES)
+def test_gpt_of_every_shape(tied, bias, activation, positions, lean, padding, rng, monkeypatch):
     if lean:
         monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
         monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
-    config = GPTConfig(13, 9, 3, 2, 10, bias=bool(bias), tie_embeddings=bool(tied), activation=activation)
+    config = GPTConfig(13, 9, 3, 2, 12, bias=bool(bias), tie_embeddings=bool(tied), activation=activation, positions=positions)
     model = GPT(config, dtype=np.float64)
     model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
     ids, targets = rng.integers(0, 13, (2, 4, 7))

@@ -3,7 +3,7 @@ import pytest
 from layer_gradients import check_layer, random_store
 
 from minigpt.layers import Attention, KVCache
-from minigpt.ops import softmax_forward
+from minigpt.ops import rotary_table, softmax_forward
 
 B, T, S, C, M, H = 2, 5, 7, 6, 8, 3
 
@@ -48,6 +48,17 @@ def test_self_attention_gradients(kwargs, padded, biased, rng):
     inputs = {"key_mask": key_mask(T) if padded else None, "bias": rng.standard_normal((1, H, T, T)) if biased else None}
     report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), collected=["bias"] if biased else [], **inputs)
     assert len(report.rows) == len(layer.parameters()) + 1 + biased
+    assert report.max_error < 1e-13, report
+
+
+@settings
+@pytest.mark.usefixtures("form")
+def test_self_attention_gradients_with_rotary_positions(kwargs, rng):
+    if kwargs.get("head_channels") == 1:
+        kwargs = {"causal": True, "head_channels": 2}
+    layer = Attention("f", C, H, **kwargs)
+    rotary = [table[[4, 0, 9, 2, 2]] for table in rotary_table(10, layer.head_channels)]
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), rotary=rotary)
     assert report.max_error < 1e-13, report
 
 

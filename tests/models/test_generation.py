@@ -44,6 +44,14 @@ def test_greedy_is_argmax_of_logits(length, use_cache, block_size, rng):
     assert len(np.unique(new[:, length:])) > 1  # not one token for ever
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_greedy_with_rotary_positions(use_cache, rng):
+    model, prompts = make_gpt(8, positions="rotary"), ragged(rng, 3, 1, 7, 8, 12)
+    new = model.generate(prompts, max_new_tokens=29, temperature=0, use_cache=use_cache)
+    for row, prompt in zip(new, prompts):
+        np.testing.assert_array_equal(row, greedy_alone(model, prompt, 29))
+
+
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_greedy_ragged_rows_are_as_if_alone(use_cache, block_size, rng):
