@@ -1,137 +1,141 @@
-"""Time of a training step, optimiser included, against PyTorch on the same machine in the same process.
+"""Time of a training step, optimiser included, against PyTorch, eager and compiled, in the same process.
 
     python -m benchmarks.bench_step                  (needs the `parity` extra for PyTorch's side)
-    python -m benchmarks.bench_step --size middle --optimizer adamw
+    python -m benchmarks.bench_step --size middle
 
-Both sides take turns, A B A B ..., a few steps a turn, and the figure is the median of the turns' ratios: the speed of a shared machine wanders
-by a quarter from minute to minute, a ratio within a second does not. PyTorch's side is a fair one: scaled_dot_product_attention, fused
-AdamW, set_to_none, all cores, eager. The GEMM rate is measured in the same run, between turns.
+The sides take turns, and a ratio is the median of the turns' ratios (benchmarks/common.py). PyTorch's side is a fair one: the same model in float32 with
+scaled_dot_product_attention, fused AdamW, zero_grad(set_to_none=True), all cores; compiled, its forward pass and loss are one graph. Each side draws its
+batches, clips the gradient's norm and reads the loss. Compiling happens in the warm-up. The setting by which this library has freed memory kept for
+reuse holds for the process, hence for PyTorch too. The GEMM rate is measured in the same run, before each turn.
 """
 
-import argparse
-import json
 import statistics
-import time
+import sys
 
 import numpy as np
 
+from benchmarks.common import Target, count, gemm_rate, model_flops, parser, ratio, show, take_turns, without_torch, write_json
 from minigpt import GPT, GPTConfig
 from minigpt.training import TrainConfig, available_cores, keep_freed_memory
 from minigpt.training.trainer import Trainer
 
-SIZES = {  # n_layer, n_head, n_embd, block_size, batch_size
-    "small": (4, 4, 128, 64, 12),
-    "middle": (6, 6, 384, 256, 16),
+SIZES = {  # n_layer, n_head, n_embd, vocab_size, block_size, bias, batch_size, steps a turn
+    "small": (4, 4, 128, 65, 64, False, 12, 10),
+    "middle": (6, 6, 384, 65, 256, False, 16, 1),
+    "gpt2": (12, 12, 768, 50257, 256, True, 2, 1),
 }
-VOCAB_SIZE = 65
+SPEEDUP = {"small": 1.15, "middle": 1.05, "gpt2": 1.0}  # over the faster of PyTorch's two, at least
+GEMM_SHARE = {"small": 0.6, "middle": 0.8}  # of the GEMM rate, at least
 
 
-def model_flops(config, tokens):
-    """FLOPs of a training step: 6 for each matmul parameter and token, 12 layers C T for attention (PaLM, arXiv:2204.02311, appendix B)."""
-    C, T = config.n_embd, config.block_size
-    matmul = config.n_layer * 12 * C * C + C * config.vocab_size
-    return tokens * (6 * matmul + 12 * config.n_layer * C * T)
+def sized(size):
+    """A name of SIZES -> GPTConfig, batch size, steps a turn."""
+    layers, heads, channels, vocab_size, block_size, bias, batch_size, steps = SIZES[size]
+    return GPTConfig(vocab_size, block_size, layers, heads, channels, bias=bias), batch_size, steps
 
 
-def gemm_rate():
-    """FLOP/s of a 2048-cube float32 product on all cores, the best of three."""
-    a = np.ones((2048, 2048), np.float32)
-    return 2 * 2048**3 / min(timed(lambda: a @ a) for _ in range(3))
-
-
-def timed(function):
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def numpy_step(config, batch_size, threads, optimizer):
-    """A function that makes one step of this library's trainer, as the command line would."""
+def numpy_step(config, batch_size, threads=None, optimizer="adamw"):
+    """A function that makes one step of this library's trainer, as the command line would, on as many threads and shards as there are cores."""
     keep_freed_memory()
-    tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, 20000).astype(np.uint16)
-    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=threads, optimizer=optimizer, newton_schulz_steps=3)
-    trainer = Trainer(GPT(config), tokens, tokens, training, "unused", threads=threads, progress=False)
+    shards = min(threads or available_cores(), batch_size)
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, 20000).astype(np.uint16)
+    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1)
+    trainer = Trainer(GPT(config), tokens, tokens, training, "unused", threads=shards, progress=False)
     return trainer.train_step
 
 
-def torch_step(config, batch_size):
-    """A function that makes one step of the same model in PyTorch, eager, with AdamW."""
-    import torch
-    from torch.nn import functional as F
+def torch_steps(config, batch_size, compiled=True):
+    """PyTorch's sides -> name -> function that makes one step. One that can't be compiled here is left out, with a line that says why."""
+    if without_torch():
+        return {}
+    from benchmarks.torch_gpt import training_step
 
-    from benchmarks.torch_gpt import TorchGPT
+    sides = {"eager": training_step(config, batch_size, available_cores())}
+    if compiled:
+        try:
+            step = training_step(config, batch_size, available_cores(), compiled=True)
+            step()
+            sides["compiled"] = step
+        except Exception as error:  # no C++ compiler, most often; torch has many kinds of error for it
+            print(f"torch.compile does not work here, comparing with eager alone: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+    return sides
 
-    torch.set_num_threads(available_cores())
-    torch.manual_seed(0)
-    model = TorchGPT(config)
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
-    tokens = torch.randint(0, VOCAB_SIZE, (20000,))
 
-    def step():
-        starts = torch.randint(0, len(tokens) - config.block_size - 1, (batch_size,))
-        windows = tokens[starts[:, None] + torch.arange(config.block_size + 1)]
-        logits = model(windows[:, :-1])
-        loss = F.cross_entropy(logits.reshape(-1, VOCAB_SIZE), windows[:, 1:].reshape(-1))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.item()
+def measure(size, optimizer, turns, steps=None, compiled=True):
+    """Time the sides in turn -> figures"""
+    config, batch_size, steps_a_turn = sized(size)
+    sides = {"minigpt": numpy_step(config, batch_size, optimizer=optimizer), **torch_steps(config, batch_size, compiled)}
+    rates = []
+    seconds = take_turns(sides, turns, steps or steps_a_turn, between=lambda: rates.append(gemm_rate()))
+    flops, rate = model_flops(config, batch_size * config.block_size), statistics.median(rates)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    figures = {
+        "size": size,
+        "layers": config.n_layer,
+        "heads": config.n_head,
+        "channels": config.n_embd,
+        "vocab_size": config.vocab_size,
+        "block_size": config.block_size,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "threads": min(available_cores(), batch_size),
+        "gemm_gflops": rate / 1e9,
+        "model_gflop": flops / 1e9,
+        "ms": {name: 1e3 * median for name, median in medians.items()},
+        "least_ms": {name: 1e3 * min(values) for name, values in seconds.items()},
+        "gemm_share": {name: flops / median / rate for name, median in medians.items()},
+        "speedup": {name: ratio(seconds["minigpt"], values)._asdict() for name, values in seconds.items() if name != "minigpt"},
+    }
+    if others := figures["speedup"]:
+        figures["faster"] = min(others, key=medians.get)
+    return figures
 
-    return step
+
+def targets(figures):
+    """The figures that a limit was set for, and their limits -> list of Target"""
+    size, found = figures["size"], []
+    if "faster" in figures:
+        name = figures["faster"]
+        found.append(Target(f"step, {size}: times as fast as PyTorch, the faster of both ({name})", figures["speedup"][name]["median"], SPEEDUP[size]))
+    found.append(Target(f"step, {size}: model FLOPs over time, of the GEMM rate", figures["gemm_share"]["minigpt"], GEMM_SHARE.get(size), form="{:.0%}"))
+    return found
+
+
+def table(figures):
+    """A row a side -> columns, rows"""
+    rows = []
+    for name, ms in figures["ms"].items():
+        r = figures["speedup"].get(name)
+        against = "" if r is None else f"{r['median']:.2f} (80% of {r['turns']} turns: {r['low']:.2f} to {r['high']:.2f})"
+        rows.append((name, f"{ms:.1f}", f"{figures['least_ms'][name]:.1f}", f"{figures['gemm_share'][name]:.0%}", against))
+    return ("side", "ms a step", "least", "of the GEMM rate", "minigpt is times as fast"), rows
+
+
+def describe(figures):
+    """What was measured, in a sentence or two."""
+    f = figures
+    return (
+        f"{f['size']}: {f['layers']} layers, {f['heads']} heads, {f['channels']} channels, vocabulary {f['vocab_size']:,}, T={f['block_size']}, "
+        f"B={f['batch_size']}; minigpt on {f['threads']} threads with {f['optimizer']}. GEMM {f['gemm_gflops']:.0f} GFLOP/s; a step is "
+        f"{f['model_gflop']:.2f} GFLOP, floor {f['model_gflop'] / f['gemm_gflops'] * 1e3:.1f} ms."
+    )
 
 
 def main(argv=None):
-    """Print the medians and, with --json, write them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=tuple(SIZES), default="small", help="model and batch (default: small, that of --preset nanogpt-cpu)")
-    parser.add_argument("--optimizer", choices=("adamw", "muon", "sgd"), default="adamw", help="of our side; PyTorch runs AdamW (default: adamw)")
-    parser.add_argument("--turns", type=int, default=15, help="turns of each side (default: 15)")
-    parser.add_argument("--steps", type=int, default=10, help="steps a turn (default: 10)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
-    args = parser.parse_args(argv)
-
-    layers, heads, channels, block_size, batch_size = SIZES[args.size]
-    config = GPTConfig(VOCAB_SIZE, block_size, layers, heads, channels, bias=False)
-    threads = available_cores()
-    sides = {"minigpt": numpy_step(config, batch_size, threads, args.optimizer)}
-    try:
-        sides["pytorch"] = torch_step(config, batch_size)
-    except ImportError:
-        print("PyTorch is not installed (extra `parity`): timing this library alone")
-    for step in sides.values():
-        timed(lambda step=step: [step() for _ in range(3)])
-    seconds, rates = {name: [] for name in sides}, []
-    for _ in range(args.turns):
-        rates.append(gemm_rate())
-        for name, step in sides.items():
-            time.sleep(0.3)  # threads of the other side's OpenMP or BLAS spin on for a while after their work
-            step()
-            seconds[name].append(timed(lambda step=step: [step() for _ in range(args.steps)]) / args.steps)
-
-    flops, rate = model_flops(config, batch_size * block_size), statistics.median(rates)
-    figures = {"size": args.size, "optimizer": args.optimizer, "threads": threads, "gemm_gflops": rate / 1e9, "model_gflop": flops / 1e9}
-    print(
-        f"{args.size}: {layers} layers, {heads} heads, {channels} channels, T={block_size}, B={batch_size}; {threads} threads; ours {args.optimizer}"
-    )
-    print(f"GEMM {rate / 1e9:.0f} GFLOP/s, a step is {flops / 1e9:.2f} GFLOP, floor {flops / rate * 1e3:.1f} ms")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        figures[f"{name}_ms"] = median * 1e3
-        print(f"{name:<8} {median * 1e3:7.1f} ms a step (least {min(values) * 1e3:.1f}), {flops / median / rate:.0%} of the GEMM rate")
-    if "pytorch" in seconds:
-        ratios = sorted(b / a for a, b in zip(seconds["minigpt"], seconds["pytorch"]))
-        figures["speedup"] = statistics.median(ratios)
-        low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
-        print(f"minigpt is {figures['speedup']:.2f} times as fast as PyTorch (median of {len(ratios)} turns; 80% between {low:.2f} and {high:.2f})")
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+    """Print the figures and, with --json, write them -> exit code."""
+    made = parser(__doc__)
+    made.add_argument("--size", choices=tuple(SIZES), default="small", help="model and batch (default: small, that of --preset nanogpt-cpu)")
+    made.add_argument("--optimizer", choices=("adamw", "muon", "sgd"), default="adamw", help="of our side; PyTorch runs AdamW (default: adamw)")
+    made.add_argument("--turns", type=count, metavar="N", help="turns of each side (default: 15, 9 at gpt2)")
+    made.add_argument("--steps", type=count, metavar="N", help="steps a turn (default: 10 at small, 1 at the others)")
+    made.add_argument("--no-compile", action="store_true", help="leave torch.compile out (default: compare with it too)")
+    args = made.parse_args(argv)
+    figures = measure(args.size, args.optimizer, args.turns or (9 if args.size == "gpt2" else 15), args.steps, not args.no_compile)
+    print(describe(figures))
+    show(targets(figures), table(figures))
+    write_json(args.json, figures)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -51,3 +51,41 @@ class TorchGPT(nn.Module):
         for block in self.h:
             x = block(x)
         return F.linear(self.ln_f(x), self.wte.weight)
+
+
+def training_step(config, batch_size, threads, compiled=False):
+    """A function that makes one step in PyTorch: draw a batch, loss, backward, clip, fused AdamW. -> function of no arguments, which returns the loss
+
+    config: a minigpt.GPTConfig or anything with its fields; compiled: whether forward pass and loss go through torch.compile.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = TorchGPT(config)
+    optimizer = adamw(model)
+    tokens = torch.randint(0, config.vocab_size, (20000,))
+
+    def compute_loss(ids, targets):
+        return F.cross_entropy(model(ids).view(-1, config.vocab_size), targets.reshape(-1))
+
+    if compiled:
+        compute_loss = torch.compile(compute_loss, fullgraph=True, dynamic=False)
+
+    def step():
+        starts = torch.randint(0, len(tokens) - config.block_size - 1, (batch_size,))
+        windows = tokens[starts[:, None] + torch.arange(config.block_size + 1)]
+        loss = compute_loss(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def adamw(model, lr=1e-3):
+    """nanoGPT's AdamW, fused: weight decay 0.1 on parameters of two or more axes."""
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), fused=True)

@@ -29,6 +29,6 @@ def __getattr__(name):
     """Import what most programs don't need when it is first named: data, training and drawing cost nothing until used."""
     if name in ("from_huggingface", "to_huggingface", "to_huggingface_names"):
         return getattr(importlib.import_module("minigpt.hub"), name)
-    if name in ("cli", "data", "hub", "optim", "plots", "training"):
+    if name in ("cli", "data", "hub", "optim", "plots", "profile", "training"):
         return importlib.import_module(f"minigpt.{name}")
     raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

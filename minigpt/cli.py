@@ -20,7 +20,9 @@ from minigpt.ops.activations import ACTIVATIONS
 from minigpt.optim import SCHEDULES
 from minigpt.sampling import check_sampling
 from minigpt.tokenizers.char import CharTokenizer
-from minigpt.training import PRESETS, Diverged, Interrupted, TrainConfig, Trainer, Workers, available_cores, evaluate, keep_freed_memory
+from minigpt.training import PRESETS, Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, keep_freed_memory
+from minigpt.training.bands import find_band
+from minigpt.training.threads import available_cores, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.training.trainer import check_state
 
 MODEL_OPTIONS = {  # GPTConfig field -> type, help
@@ -30,6 +32,7 @@ MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "block_size": (int, "tokens that the model sees at a time"),
     "dropout": (float, "probability to drop an activation in training"),
     "activation": (str, "nonlinearity of the MLP", tuple(ACTIVATIONS)),
+    "positions": (str, "how the model knows where a token stands", ("learned", "rotary")),
 }
 TRAIN_OPTIONS = {  # TrainConfig field -> type, help
     "steps": (int, "updates of the parameters"),
@@ -157,11 +160,14 @@ def add_train_options(command, out):
     )
     command.add_argument("--preset", choices=tuple(PRESETS), help="recipe that the options below start from (default: default)")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out (default: start afresh)")
-    command.add_argument("--threads", type=int, metavar="N", help=f"threads (default: the available cores, here {available_cores()})")
+    text = "in place of training, time N steps (20 unless given) by op, print a table, write profile.png and profile.json to --out (default: train)"
+    command.add_argument("--profile", type=int, nargs="?", const=20, metavar="N", help=text)
+    most = usable_threads()
+    command.add_argument("--threads", type=thread_count, default="auto", metavar="N", help=f"threads; auto measures up to {most} (default: auto)")
     for field, option in MODEL_OPTIONS.items():
         add_field(command, field, option, model.get(field, default_of(GPTConfig, field)))
     for field, option in TRAIN_OPTIONS.items():
-        default = "--threads" if field == "shards" else training.get(field, default_of(TrainConfig, field))
+        default = f"--threads, with auto {most}" if field == "shards" else training.get(field, default_of(TrainConfig, field))
         add_field(command, field, option, default)
 
 
@@ -187,14 +193,14 @@ def train(args):
     """minigpt train: from a text file to a trained model."""
     keep_freed_memory()
     out = Path(args.out)
+    check_profile(args)
     resuming = args.resume and (out / "last" / "config.json").exists()
     if args.resume and not resuming:
         print(f"--resume: nothing is saved in {out} yet, starting afresh")
     settings = run_settings(args, out / "last" if resuming else None)
-    if args.threads is not None and args.threads < 1:
-        raise MinigptError(f"threads is {args.threads}, it must be at least 1")
+    check_threads(args.threads)
     if "shards" not in settings:
-        settings["shards"] = min(args.threads or available_cores(), settings["batch_size"])
+        settings["shards"] = min(usable_threads() if args.threads == "auto" else args.threads, settings["batch_size"])
 
     corpus = tiny_shakespeare(args.data) if args.data is None else read_text(args.data)
     tokenizer = CharTokenizer.from_text(corpus.text)
@@ -203,19 +209,48 @@ def train(args):
     config = TrainConfig(**{key: value for key, value in settings.items() if key in field_names(TrainConfig)})
     model_fields = {key: value for key, value in settings.items() if key in field_names(GPTConfig)}
     model = GPT(GPTConfig(**model_fields | {"vocab_size": tokenizer.vocab_size}), config.seed)
-    threads = min(available_cores(), config.shards) if args.threads is None else args.threads
-    trainer = Trainer(model, train_tokens, val_tokens, config, out, tokenizer, corpus.sha256, threads)
+    band, why_no_band = find_band(model.config, config, corpus.sha256, args.preset)
+    trainer = Trainer(model, train_tokens, val_tokens, config, out, tokenizer, corpus.sha256, args.threads, band=band)
+    if args.profile is not None:
+        profile(trainer, args.profile)
+        return
     if resuming:
         trainer.resume()
         print(f"resuming {out} after step {trainer.step} of {config.steps}")
     else:
         set_aside(out)
     print(f"text: {corpus.source}, {len(corpus.text):,} characters, {tokenizer.vocab_size} different, SHA-256 {corpus.sha256}")
-    print(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps on {threads} threads")
+    print(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps")
+    if why_no_band:
+        print(why_no_band)
     loss = trainer.run()
     print(f"\n{trainer.sample(500)}\n")
     print(f"loss curve: {out / 'loss.png'}; to read more: {PROGRAM} generate --model {out / 'best'}")
+    if verdict := trainer.judge():
+        print(f"the loss is {verdict}")
     print(f"validation loss {loss:.4f}")
+
+
+def check_profile(args):
+    """MinigptError for a --profile that can't be done."""
+    if args.profile is not None and args.profile < 1:
+        raise MinigptError(f"--profile {args.profile}: it must be at least 1 step")
+    if args.profile is not None and args.resume:
+        raise MinigptError("--profile times the steps of a new model and trains nothing, it does not go with --resume")
+
+
+def profile(trainer, steps):
+    """minigpt train --profile: where the time of a step goes, as a table, a chart and JSON; nothing else of the folder is touched."""
+    from minigpt import plots
+    from minigpt.profile import profile_steps
+
+    trainer.out.mkdir(parents=True, exist_ok=True)
+    trainer.choose_threads()
+    profile = profile_steps(trainer, steps)
+    print(profile)
+    plots.save(plots.profile_chart(profile).figure, trainer.out / "profile.png")
+    checkpoint.write_atomically(trainer.out / "profile.json", profile.to_json())
+    print(f"chart: {trainer.out / 'profile.png'}; figures: {trainer.out / 'profile.json'}")
 
 
 def run_settings(args, saved):
@@ -228,6 +263,14 @@ def run_settings(args, saved):
         saved_settings = dataclasses.asdict(checkpoint.load(saved).config) | values["config"]
         settings = saved_settings | (settings if args.preset else {})
     return settings | {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS | TRAIN_OPTIONS}
+
+
+def thread_count(text):
+    """--threads: a whole number, or what it is for check_threads to judge."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def field_names(config_class):
@@ -280,7 +323,7 @@ def generate(args):
     print()
 
 
-GRADCHECK_CONFIG = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "dropout": 0.1, "activation": "gelu_tanh"}
+GRADCHECK_CONFIG = {"n_layer": 2, "n_head": 3, "n_embd": 12, "block_size": 8, "dropout": 0.1, "activation": "gelu_tanh", "positions": "learned"}
 
 
 def gradcheck(args):
@@ -355,5 +398,7 @@ def info(args):
     memory = physical_memory()
     print(f"minigpt {minigpt.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}")
     print(f"{available_cores()} cores, {readable(memory) if memory else 'unknown'} of memory")
+    if settings := thread_settings():
+        print(f"threads: at most {usable_threads()} unless --threads says otherwise (environment: {describe_settings(settings)})")
     for library in threadpool_info():
         print(f"{library['user_api']}: {library['internal_api']} {library['version']}, {library['num_threads']} threads")

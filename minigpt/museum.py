@@ -334,7 +334,7 @@ gradients = types.SimpleNamespace(
     lean_attention_dropout=attention_check(lean=True, p=0.3),
     gpt=model_check(),
     lean_gpt=model_check(lean=True),
-    rotary_gpt=model_check(n_embd=8, positions="rotary"),
+    rotary_gpt=model_check(n_layer=1, n_embd=8, positions="rotary"),
     post_norm_block=layer_check(
         lambda: PostNormBlock(LayerNorm("ln_1", 6), Attention("attn", 6, 2, dropout=0.2), LayerNorm("ln_2", 6), MLP("mlp", 6, 10, dropout=0.2)),
         {"x": X},
@@ -935,7 +935,7 @@ GRADIENT_EXHIBITS = [
     ),
     gradient(
         "rotary positions: the gradients of q and k not turned back", "layers.attention", "Attention.backward",
-        "dqk[...] = rotary_backward(dqk, cache.rotary)", "pass", gradients.rotary_gpt, "h.1.attn.c_attn.bias",
+        "dqk[...] = rotary_backward(dqk, cache.rotary)", "pass", gradients.rotary_gpt, "h.0.attn.c_attn.bias",
         "near tokens learn to look at each other, far ones learn noise",
     ),
     gradient(

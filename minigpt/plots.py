@@ -68,11 +68,12 @@ def annotate(ax, title=None, x=None, y=None):
         ax.set_ylabel(y, fontsize=9.5, **text)
 
 
-def loss_curve(rows, ax=None, label=None, title=None):
+def loss_curve(rows, ax=None, label=None, title=None, band=None):
     """Training loss as a thin line, validation loss as points on a line, against the step.
 
     rows: dicts of metrics.jsonl, with step, train_loss and, where measured, val_loss; ax: the Axes to draw on, new unless given. Draw several runs on
     one ax, each with its label, and each gets a colour of its own. -> Axes. Losses that are not finite leave a gap.
+    band: what is normal (a minigpt.training.Band); it is drawn behind, and the training loss averaged over as many steps as the band's.
     MinigptError for a row that is no such dict.
     """
     steps, train, val = (column(rows, key) for key in ("step", "train_loss", "val_loss"))
@@ -81,6 +82,10 @@ def loss_curve(rows, ax=None, label=None, title=None):
     ax = subplots()[1] if ax is None else ax
     run = sum(line.get_gid() == "training" for line in ax.lines)
     colour, prefix = COLOURS[run % len(COLOURS)], "" if label is None else f"{label}: "
+    if band is not None:
+        draw_band(ax, band)
+        finite = np.isfinite(train)
+        train[finite] = band.smooth([row for row, keep in zip(rows, finite) if keep])
     for gid, losses, look in (
         ("training", train, {"linewidth": 1, "alpha": 0.5, "marker": "." if np.isfinite(train).sum() == 1 else None}),
         ("validation", val, {"linewidth": 1.7, "marker": "o", "markersize": 4.5}),
@@ -102,6 +107,13 @@ def loss_curve(rows, ax=None, label=None, title=None):
     if title is None:
         title = describe(steps, train, val) if run == 0 else f"Loss of {run + 1} runs"
     annotate(ax, title, "step", "loss (nats per token)")
+    return ax
+
+
+def draw_band(ax, band):
+    """What is normal for training and validation loss as two bands, the second the darker, on the Axes of a loss curve. -> ax"""
+    for interval, colour, name in ((band.train, "#e3e3e3", "_band"), (band.val, "#b5b5b5", f"normal ({band.seeds} seeds)")):
+        ax.fill_between(interval.steps, interval.low, interval.high, color=colour, linewidth=0, label=name, gid="band", zorder=1)
     return ax
 
 
@@ -335,6 +347,37 @@ def step_errors(steps, errors, ax=None, title=None):
     ax.legend(frameon=False, fontsize=9)
     title = title or "The smaller the step, the better: only without subtraction"
     annotate(ax, title, "step h, smaller to the right", "relative error of the derivative")
+    return ax
+
+
+def profile_chart(profile, ax=None, title=None):
+    """Where the time of a training step goes: a bar an op, the longest on top, cut into matrix products, element-wise passes, reductions and rest.
+
+    profile: a Profile of minigpt.profile. -> Axes. What takes less than half a percent shares one bar.
+    """
+    kinds = {"matmul": "matrix products", "elementwise": "element-wise", "reductions": "reductions", "other": "copies, random numbers, Python"}
+    bars = [(row.op, [getattr(row, kind) for kind in kinds] + [0]) for row in profile.rows] + [("waiting", [0] * len(kinds) + [profile.waiting])]
+    bars.sort(key=lambda bar: -sum(bar[1]))
+    small = [parts for _, parts in bars if sum(parts) < 0.005 * profile.seconds]
+    bars = bars[: len(bars) - len(small)] + ([(f"{len(small)} others", np.sum(small, axis=0))] if small else [])
+    names, widths = [name for name, _ in bars], 1e3 * np.array([parts for _, parts in bars])  # (bars, kinds and waiting)
+    ends = widths.sum(axis=1)
+    ax = subplots(width=7.2, height=1.2 + 0.21 * len(names))[1] if ax is None else ax
+    for i, (kind, name) in enumerate([*kinds.items(), ("waiting", "waiting")]):
+        if widths[:, i].any():
+            colour = COLOURS[i] if kind in kinds else "#bbbbbb"
+            ax.barh(range(len(names)), widths[:, i], 0.72, widths[:, :i].sum(axis=1), color=colour, label=name, gid=kind, linewidth=0)
+    for place, end in enumerate(ends):
+        text = {"va": "center", "fontsize": 8, "family": FONT, "color": INK}
+        ax.annotate(f"{end / (1e3 * profile.seconds):.1%}", (end, place), (4, 0), textcoords="offset points", **text)
+    ax.set_xlim(0, ends.max() * (1.1 if ends[-7:].max() < ends.max() / 2 else 1.7))  # room for the legend
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_yticks(range(len(names)), names, fontsize=8, family=FONT, parse_math=False)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+    ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK, loc="lower right")
+    threads = "one thread" if profile.threads == 1 else f"{profile.threads} threads added up"
+    annotate(ax, title or f"Matrix products take {profile.share('matmul'):.0%} of a training step", f"milliseconds a step, {threads}", None)
     return ax
 
 

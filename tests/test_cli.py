@@ -138,6 +138,7 @@ def test_presets_hold_nanogpts_recipe():
         ("--dropout", "1.5", "dropout is 1.5, it must be a number of at least 0 and less than 1"),
         ("--threads", "0", "threads is 0, it must be at least 1"),
         ("--threads", "9", "threads is 9, there are only 2 shards"),
+        ("--threads", "1.5", "threads is '1.5', it must be auto or a whole number of at least 1"),
         ("--block-size", "100000", "at least block_size + 1 = 100001 are needed"),
         ("--lr", "inf", "lr is inf"),
     ],
@@ -215,6 +216,31 @@ def test_info_describes_a_model_and_the_installation(run, tmp_path, capsys):
     assert f"NumPy {np.__version__}" in capsys.readouterr().out
 
 
+def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path, text, capsys, monkeypatch):
+    monkeypatch.setattr(minigpt.training.threads, "available_cores", lambda: 3)
+    for name in minigpt.training.threads.THREAD_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+    def train(*options):
+        out = tmp_path / f"run-{len(os.listdir(tmp_path))}"
+        assert cli.main(["train", "--data", str(text), "--out", str(out), *TINY[:-2], "--steps", "2", *options]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        line = next(line for line in lines if line.startswith("threads: "))
+        return checkpoint.load_state(out / "last")[0]["config"]["shards"], line
+
+    assert train() == (3, "threads: 3")
+    assert train("--threads", "1") == (1, "threads: 1")
+    assert train("--threads", "1", "--shards", "4") == (4, "threads: 1")
+    assert cli.main(["info"]) == 0
+    assert "environment" not in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert train() == (2, "threads: 2 (environment: OMP_NUM_THREADS=2)")
+    assert train("--threads", "auto", "--shards", "1") == (1, "threads: 1 (environment: OMP_NUM_THREADS=2)")
+    assert train("--threads", "4") == (4, "threads: 4, above what the environment allows: OMP_NUM_THREADS=2")
+    assert cli.main(["info"]) == 0
+    assert "threads: at most 2 unless --threads says otherwise (environment: OMP_NUM_THREADS=2)" in capsys.readouterr().out
+
+
 def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, capsys, monkeypatch):
     assert cli.main(["gradcheck", "--n-layer", "1"]) == 0
     assert "all gradients agree" in capsys.readouterr().out
@@ -267,6 +293,8 @@ def start(text, out, *options):
         "0.1",
         "--schedule",
         "constant",
+        "--threads",
+        "2",
     ]
     return subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -15,7 +15,7 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="u
 
 # Each entry may import, as a module, what stands above it; errors and memory may be imported by all but ops.
 ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training"]
-ORDER += ["plots", "report", "museum", "cli", "__init__", "__main__"]
+ORDER += ["profile", "plots", "report", "museum", "cli", "__init__", "__main__"]
 EVERYWHERE = {"errors", "memory"}
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}  # the museum compiles patches of our own source, and runs them as the functions they patch
 

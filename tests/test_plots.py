@@ -7,6 +7,7 @@ import pytest
 
 from minigpt import plots
 from minigpt.errors import MinigptError
+from minigpt.training.bands import Band, Interval, interval
 
 ROWS = [
     {"step": 10, "train_loss": 3.5},
@@ -64,6 +65,31 @@ def test_loss_curve_of_two_runs_has_two_colours():
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["first: training", "first: validation", "second: training", "second: validation"]
     assert ax.get_xlim()[1] > 400
+
+
+def make_band(rng):
+    """A band of five invented runs, evaluated at steps 20 and 40, training loss averaged over 20 steps."""
+    made = [interval(steps, 3 + rng.random((5, len(steps)))) for steps in ([10, 20, 40], [20, 40])]
+    train, val = (Interval(**{name: np.array(values) for name, values in columns.items()}) for columns in made)
+    return Band("tiny", {}, {}, ["abc"], [{"seed": seed} for seed in range(5)], 20, train, val)
+
+
+def test_loss_curve_is_drawn_over_its_band(rng):
+    band = make_band(rng)
+    ax = plots.loss_curve(ROWS, band=band)
+    behind = [area for area in ax.collections if area.get_gid() == "band"]
+    for area, part in zip(behind, (band.train, band.val), strict=True):
+        corners = area.get_paths()[0].vertices
+        for edge in (part.low, part.high):
+            for point in zip(part.steps, edge):
+                assert np.isclose(corners, point).all(axis=1).any()
+        assert area.get_zorder() < min(drawn.get_zorder() for drawn in ax.lines)
+    np.testing.assert_allclose(line(ax, "training"), [[10, 3.5], [20, 3.25], [30, 2.75], [40, 2.25]])
+    np.testing.assert_array_equal(line(ax, "validation"), [[20, 3.2], [40, 2.4]])
+    assert "normal (5 seeds)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert ROWS[1]["train_loss"] == 3.0
+    for rows in ([], ROWS[:1], [{"step": 1, "val_loss": 2.0}], [*ROWS, {"step": 50, "train_loss": float("nan")}]):
+        assert plots.png(plots.loss_curve(rows, band=band).figure)
 
 
 @pytest.mark.parametrize(

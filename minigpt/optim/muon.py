@@ -7,24 +7,30 @@ import numpy as np
 from minigpt.optim.adamw import AdamW
 from minigpt.optim.base import decay
 
-# X <- a X + b (X X^T) X + c (X X^T)^2 X: each step takes every singular value s to a s + b s^3 + c s^5, tuned to climb fast to about 1
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+# Each step takes every singular value s to a s + b s^3 + c s^5. Steps -> (a, b, c) of each: with five, one polynomial again and again, from Jordan
+# et al.; with fewer, each the best for where the one before leaves off, so that 3 steps bring every s from 0.01 to 1 within 0.27 of 1, and 4 every
+# s from 0.003 within 0.21 (minimax, as in Amsel et al. 2025, arXiv:2505.16932, section 3). docs/RECIPE.md has the losses.
+POLYNOMIALS = {
+    3: ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526)),
+    4: ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257), (2.4901, -1.8343, 0.4368)),
+    5: ((3.4445, -4.7750, 2.0315),) * 5,
+}
 
 
 def newton_schulz(x, steps=5):
     """Replace the singular values of matrices by numbers near 1, leaving their singular vectors as they are.
 
-    x (..., R, C), a batch of matrices of one shape; steps of a fifth-degree polynomial in each singular value, after division by the Frobenius
-    norm -> an array of the same shape. Close to U V^T of the singular value decomposition, at the cost of 3 products a step.
-    Bernstein and Newhouse 2024, arXiv:2409.20325; coefficients from Jordan et al.
+        x = x / |x|;    x = a x + b (x x^T) x + c (x x^T)^2 x    for each (a, b, c) of POLYNOMIALS[steps]
+
+    x (..., R, C), a batch of matrices of one shape; steps 3, 4 or 5 -> an array of the same shape, close to U V^T of the singular value
+    decomposition at the cost of 3 products a step. Bernstein and Newhouse 2024, arXiv:2409.20325.
     """
     if x.shape[-2] > x.shape[-1]:
         return newton_schulz(x.swapaxes(-1, -2), steps).swapaxes(-1, -2)
-    a, b, c = COEFFICIENTS
     x = x / (np.sqrt((x * x).sum(axis=(-2, -1), keepdims=True)) + 1e-7)
-    for _ in range(steps):
+    for a, b, c in POLYNOMIALS[steps]:
         s = x @ x.swapaxes(-1, -2)
-        polynomial = s @ s
+        polynomial = s @ s.swapaxes(-1, -2)  # s is its own transpose; a matrix times its transpose costs NumPy 0.25 against 0.32 ms at (8, 128, 128)
         polynomial *= c
         polynomial += b * s
         x, previous = polynomial @ x, x

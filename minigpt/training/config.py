@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from minigpt.errors import MinigptError
 from minigpt.models.config import check_fields
 from minigpt.optim import SCHEDULES
+from minigpt.optim.muon import POLYNOMIALS
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TrainConfig:
     optimizer: str = "muon"  # or "adamw", "sgd"
     lr: float = 1e-3  # peak rate of AdamW or SGD
     muon_lr: float = 0.02  # peak rate of Muon, for hidden matrices
-    newton_schulz_steps: int = 5  # of Muon
+    newton_schulz_steps: int = 5  # of Muon: 3, 4 or 5
     beta1: float = 0.9  # AdamW's, and SGD's momentum
     beta2: float = 0.99  # AdamW's
     weight_decay: float = 0.0  # on parameters of two or more axes
@@ -32,7 +33,7 @@ class TrainConfig:
     save_interval: int = 250  # steps between checkpoints
 
     def __post_init__(self):
-        sizes = ("steps", "batch_size", "accumulate", "shards", "newton_schulz_steps", "eval_interval", "save_interval")
+        sizes = ("steps", "batch_size", "accumulate", "shards", "eval_interval", "save_interval")
         check_fields(
             self,
             sizes=sizes,
@@ -47,6 +48,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise MinigptError(f"{name} is {value!r}, it must be a whole number of at least 0")
+        if isinstance(self.newton_schulz_steps, bool) or self.newton_schulz_steps not in POLYNOMIALS:
+            raise MinigptError(f"newton_schulz_steps is {self.newton_schulz_steps!r}, it must be one of {', '.join(map(str, POLYNOMIALS))}")
         if self.shards > self.batch_size:
             raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
 

@@ -1,12 +1,14 @@
 """Work on several cores: shards of a batch on threads, with BLAS held to one thread meanwhile.
 
 NumPy lets go of the interpreter in element-wise functions and in products, so threads of Python run all of a step side by side; BLAS's own
-threads would speed up the products only: 50 ms against 64 ms a step (4 layers, 128 channels, batch 12 x 64, two cores).
+threads would speed up the products only: 50 ms against 64 ms a step (4 layers, 128 channels, batch 12 x 64, two cores). They would change the bits
+as well, since BLAS adds in another order on several threads: measured at that size and at GPT-2's 124M.
 """
 
 import ctypes
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,12 +17,90 @@ from threadpoolctl import ThreadpoolController
 
 from minigpt.errors import MinigptError
 
+# Settings of the environment that limit threads: OpenMP's, and those of OpenBLAS (two names), MKL, BLIS and Accelerate
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+THREAD_SETTINGS += ("VECLIB_MAXIMUM_THREADS",)
+
+SWITCH_INTERVAL = 1e-4  # seconds after which a thread that waits for the interpreter gets it, while a step lasts
+
 
 def available_cores():
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_settings():
+    """What the environment says of threads: name of the setting -> threads, for those that are a whole number of at least 1.
+
+    Of a list, OpenMP's form for nested threads, the first counts. Anything else is passed over, as OpenMP and OpenBLAS do.
+    """
+    values = {name: os.environ.get(name, "").split(",")[0].strip() for name in THREAD_SETTINGS}
+    return {name: int(value) for name, value in values.items() if value.isascii() and value.isdecimal() and int(value) >= 1}
+
+
+def usable_threads():
+    """How many threads to use unless told otherwise: the available cores, or the least that a setting of the environment allows."""
+    return min([available_cores(), *thread_settings().values()])
+
+
+def describe_settings(settings):
+    """{"OMP_NUM_THREADS": 2} -> "OMP_NUM_THREADS=2"."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def check_threads(threads, shards=None):
+    """MinigptError unless threads is "auto" or a whole number from 1 to shards, where these are given."""
+    if threads == "auto":
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise MinigptError(f"threads is {threads!r}, it must be auto or a whole number of at least 1")
+    if threads < 1:
+        raise MinigptError(f"threads is {threads}, it must be at least 1")
+    if shards is not None and threads > shards:
+        raise MinigptError(f"threads is {threads}, there are only {shards} shards for them to work on")
+
+
+def candidates(most, shards):
+    """Numbers of threads worth a measurement, the largest first: for each number of rounds that doubles, the fewest threads that need no more.
+
+    8 shards: 8, 4, 2, 1, which take 1, 2, 4 and 8 rounds. -> list
+    """
+    most, chosen = min(most, shards), []
+    rounds = -(-shards // most)
+    while not chosen or chosen[-1] > 1:
+        chosen.append(-(-shards // rounds))
+        rounds = min(2 * rounds, shards)
+    return chosen
+
+
+def measure_threads(work, counts, seconds=0.4, rounds=20):
+    """Time work(workers) with each number of threads: once to warm up, then in turn, at least once and as often as `seconds` and `rounds` allow.
+
+    counts: numbers of threads, the largest first; once one takes half as long again as the best, fewer are not tried.
+    -> number of threads -> the least seconds that it took: other programs only ever add to them.
+    """
+    teams, best = {}, {}
+
+    def measure(count):
+        began = time.perf_counter()
+        work(teams[count])
+        return time.perf_counter() - began
+
+    try:
+        for count in counts:
+            teams[count] = Workers(count)
+            best[count] = measure(count)
+            if best[count] > 1.5 * min(best.values()):
+                break
+        for _ in range(max(1, min(rounds, int(seconds / sum(best.values()))))):
+            for count in best:
+                best[count] = min(best[count], measure(count))
+    finally:
+        for workers in teams.values():
+            workers.close()
+    return best
 
 
 def keep_freed_memory():
@@ -45,18 +125,26 @@ class Workers:
     """
 
     def __init__(self, threads=None):
-        """threads: how many, the available cores unless given. MinigptError below 1."""
-        self.threads = available_cores() if threads is None else threads
-        if self.threads < 1:
-            raise MinigptError(f"threads is {self.threads}, it must be at least 1")
+        """threads: how many, as many as usable_threads says unless given. MinigptError below 1."""
+        self.threads = usable_threads() if threads is None else threads
+        check_threads(self.threads)
         self.blas = ThreadpoolController().select(user_api="blas")
         self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
     @contextmanager
     def one_blas_thread(self):
-        """Hold BLAS to one thread as long as the context lasts; decoding outside of it has all cores."""
-        with self.blas.limit(limits=1):
-            yield
+        """Hold BLAS to one thread as long as the context lasts, and have threads hand over the interpreter soon; decoding outside has all cores.
+
+        A thread that comes back from NumPy asks for the interpreter and gets it at the latest after the switch interval: 5 ms unless set, in which
+        the other thread may well finish its own piece of Python and wait in turn. 25.7 against 28.0 ms a step at 4 layers, 128 channels, batch 12 x 64.
+        """
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            with self.blas.limit(limits=1):
+                yield
+        finally:
+            sys.setswitchinterval(interval)
 
     def map(self, function, parts):
         """function of each part -> the list of results, in order; exceptions come out here."""

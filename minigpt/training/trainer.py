@@ -22,9 +22,10 @@ from minigpt.errors import MinigptError
 from minigpt.memory import check_memory
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
-from minigpt.training.threads import Workers
+from minigpt.training.threads import Workers, candidates, check_threads, describe_settings, measure_threads, thread_settings, usable_threads
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
+WORTH_MEASURING = 20  # steps; a shorter run takes the number of threads that should be best
 MAY_CHANGE = ("steps", "eval_interval", "save_interval")  # what a resumed run may set anew
 
 
@@ -50,24 +51,25 @@ def make_optimizer(model, config):
 class Trainer:
     """Trains a model on a row of tokens, with checkpoints in out/last and out/best, out/metrics.jsonl and out/loss.png."""
 
-    def __init__(self, model, train_tokens, val_tokens, config, out, tokenizer=None, data_sha256=None, threads=None, say=print, progress=True):
+    def __init__(self, model, train_tokens, val_tokens, config, out, tokenizer=None, data_sha256=None, threads="auto", say=print, progress=True,
+                 band=None):  # fmt: skip
         """model: a GPT; train_tokens, val_tokens: integer arrays (N,); config: a TrainConfig; out: a directory.
 
-        tokenizer and data_sha256 are saved with the run; threads: the available cores, at most one a shard, unless given;
-        say: where messages and samples go; progress: whether to draw a bar.
+        tokenizer and data_sha256 are saved with the run; threads: a number, or "auto" to measure which is fastest;
+        say: where messages and samples go; progress: whether to draw a bar; band: what is normal for this run (a bands.Band), to compare it with.
         MinigptError for texts that are too short, tokens out of range, too many threads, or a run that would not fit into memory.
         """
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
-        self.data_sha256, self.say, self.progress = data_sha256, say, progress
+        self.data_sha256, self.say, self.progress, self.band = data_sha256, say, progress, band
         for name, tokens in (("training text", train_tokens), ("validation text", val_tokens)):
             check_length(tokens, model.config.block_size, name)
             if int(tokens.max()) >= model.config.vocab_size:
                 raise MinigptError(f"{name}: token id {int(tokens.max())}, the model's vocab_size is {model.config.vocab_size}")
-        if threads is not None and threads > config.shards:
-            raise MinigptError(f"threads is {threads}, there are only {config.shards} shards for them to work on")
+        check_threads(threads, config.shards)
         check_memory(training_memory(model, config), f"training this model on batches of {config.batch_size}")
-        self.workers = Workers(threads)
+        self.threads = threads
+        self.workers = Workers(min(usable_threads(), config.shards) if threads == "auto" else threads)
         self.optimizer = make_optimizer(model, config)
         self.gradients = [model.store.zeros_like() for _ in range(config.shards)]
         self.step, self.seconds = 0, 0.0  # steps done, and the wall-clock time they took with evaluation and saving
@@ -83,6 +85,7 @@ class Trainer:
         """
         self.out.mkdir(parents=True, exist_ok=True)
         config, began, before = self.config, time.perf_counter(), self.seconds
+        self.choose_threads()
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=None if self.progress else True, dynamic_ncols=True)
         tokens = config.batch_size * config.accumulate * self.model.config.block_size
         with bar, InterruptFlag() as interrupted:
@@ -116,6 +119,36 @@ class Trainer:
                     raise Interrupted(f"stopped and saved after {where}; the same command with --resume goes on from there")
         self.draw()
         return self.val_loss
+
+    def choose_threads(self):
+        """Settle on a number of threads, and say which and why. With "auto", time this step's gradients with each number that may be the best.
+
+        The run is not touched: gradients are computed anew by the step that needs them, and threads change no bit of them.
+        """
+        settings, threads, measured = thread_settings(), self.workers.threads, ""
+        if self.threads == "auto" and threads > 1 and self.config.steps - self.step >= WORTH_MEASURING:
+
+            def work(workers):
+                self.workers = workers
+                self.compute_gradients()
+
+            chosen = self.workers
+            try:
+                with chosen.one_blas_thread():
+                    seconds = measure_threads(work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50)
+            finally:
+                self.workers = chosen
+            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == threads else 1.05))  # other work has use for more
+            measured = "; gradients of a step: " + ", ".join(f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items()))
+            if threads != chosen.threads:
+                chosen.close()
+                self.workers = Workers(threads)
+        self.threads = threads  # measured once
+        limit = min(settings.values(), default=threads)
+        why = f", above what the environment allows: {describe_settings(settings)}" if threads > limit else ""
+        if settings and not why:
+            why = f" (environment: {describe_settings(settings)})"
+        self.say(f"threads: {threads}{why}{measured}")
 
     def train_step(self):
         """One update of the parameters -> loss, gradient norm, factor of the learning rate."""
@@ -194,10 +227,16 @@ class Trainer:
     def announce(self, bar):
         """Print where the run stands, and a sample of what the model writes by now."""
         lines = [f"step {self.step}: train loss {self.metrics()[-1]['train_loss']:.4f}, validation loss {self.val_loss:.4f}, {self.seconds:.1f} s"]
+        if verdict := self.judge():
+            lines[0] += f"; {verdict}"
         if self.tokenizer is not None and self.step < self.config.steps:
             lines.append("  " + self.sample(120).replace("\n", "\n  "))
         with bar.external_write_mode():
             self.say("\n".join(lines))
+
+    def judge(self):
+        """Whether the validation loss, just measured, is normal, in words; None without a band that holds this step."""
+        return None if self.band is None else self.band.judge(self.step, self.val_loss)
 
     def sample(self, length, prompt="\n", temperature=0.8):
         """Text that the model writes after a prompt; where the vocabulary lacks the prompt, after its first character."""
@@ -212,10 +251,10 @@ class Trainer:
         return read_metrics(self.out / "metrics.jsonl")
 
     def draw(self):
-        """Draw out/loss.png from metrics.jsonl."""
+        """Draw out/loss.png from metrics.jsonl, over the band where there is one."""
         from minigpt import plots
 
-        plots.save(plots.loss_curve(self.metrics()).figure, self.out / "loss.png")
+        plots.save(plots.loss_curve(self.metrics(), band=self.band).figure, self.out / "loss.png")
 
     def save(self, name):
         """Write the checkpoint out/last, with all that --resume needs, or out/best, the model alone."""

@@ -10,6 +10,8 @@ import pytest
 from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint
 from minigpt.data import consecutive_batches, draw_batch
 from minigpt.training import Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
+from minigpt.training import threads as threading_module
+from minigpt.training.threads import THREAD_SETTINGS, candidates, measure_threads, thread_settings, usable_threads
 from minigpt.training.trainer import first_not_finite
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 12
@@ -20,6 +22,7 @@ TOKENS = TOKENIZER.encode(TEXT)
 def trainer(out, threads=None, dropout=0.2, dtype=np.float32, tokens=TOKENS, **settings):
     settings = {"steps": 12, "batch_size": 5, "shards": 2, "eval_interval": 5, "save_interval": 4, "warmup": 2} | settings
     model = GPT(GPTConfig(TOKENIZER.vocab_size, 8, 2, 2, 8, dropout=dropout), settings.get("seed", 0), dtype)
+    threads = min(2, settings["shards"]) if threads is None else threads  # a number spares the measurement
     return Trainer(model, tokens[:600], tokens[600:], TrainConfig(**settings), out, TOKENIZER, "abc", threads, lambda line: None, progress=False)
 
 
@@ -55,6 +58,117 @@ def test_run_does_not_depend_on_threads(tmp_path):
     one.run()
     two.run()
     np.testing.assert_array_equal(one.model.store.vector, two.model.store.vector)
+
+
+@pytest.fixture
+def four_cores(monkeypatch):
+    """A machine of four cores, whose environment says nothing of threads."""
+    monkeypatch.setattr(threading_module, "available_cores", lambda: 4)
+    for name in THREAD_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("fastest", [1, 2, 3])
+def test_measuring_threads_changes_no_bit_of_the_run(tmp_path, monkeypatch, four_cores, fastest):
+    def first_steps(out, threads):
+        t, said = trainer(out, threads, steps=25, shards=3, accumulate=2), []
+        t.say = said.append
+        t.run()
+        return t, said
+
+    measured = []
+
+    def measure(work, counts, rounds):
+        measured.append((counts, rounds, measure_threads(work, counts, 0.01)))
+        return {count: 2.0 - (count == fastest) for count in counts}
+
+    monkeypatch.setattr("minigpt.training.trainer.measure_threads", measure)
+    (plain, _), (auto, said) = first_steps(tmp_path / "plain", 1), first_steps(tmp_path / "auto", "auto")
+    assert len(measured) == 1
+    assert measured[0][0] == [3, 2, 1]
+    assert set(measured[0][2]) <= {1, 2, 3}
+    assert all(0 < seconds < math.inf for seconds in measured[0][2].values())
+    assert auto.workers.threads == auto.threads == fastest
+    times = ", ".join(f"{1000 if count == fastest else 2000:.3g} ms on {count}" for count in (1, 2, 3))
+    assert said[0].replace("e+03", "000") == f"threads: {fastest}; gradients of a step: {times}".replace("e+03", "000")
+    np.testing.assert_array_equal(plain.model.store.vector, auto.model.store.vector)
+    for name, value in plain.optimizer.state.items():
+        np.testing.assert_array_equal(auto.optimizer.state[name], value)
+    assert plain.val_loss == auto.val_loss
+
+
+def test_resumed_run_may_measure_anew(tmp_path, four_cores):
+    trainer(tmp_path / "a", 2, steps=45).run()
+    for threads, steps in ((1, 20), ("auto", 45)):
+        t = trainer(tmp_path / "b", threads, steps=steps, schedule="constant")
+        if steps > 20:
+            t.resume()
+        t.run()
+    straight = trainer(tmp_path / "c", 2, steps=45, schedule="constant")
+    straight.run()
+    np.testing.assert_array_equal(t.model.store.vector, straight.model.store.vector)
+
+
+@pytest.mark.parametrize(("threads", "steps", "shards"), [(2, 40, 2), ("auto", 19, 2), ("auto", 40, 1)], ids=["a number", "a short run", "one shard"])
+def test_threads_are_not_measured_where_there_is_nothing_to_gain(tmp_path, monkeypatch, four_cores, threads, steps, shards):
+    monkeypatch.setattr("minigpt.training.trainer.measure_threads", None)
+    t, said = trainer(tmp_path, threads, steps=steps, shards=shards), []
+    t.say = said.append
+    t.run()
+    assert said[0] == f"threads: {shards}"
+
+
+@pytest.mark.parametrize(
+    ("most", "shards", "counts"),
+    [(1, 1, [1]), (2, 2, [2, 1]), (8, 8, [8, 4, 2, 1]), (2, 3, [2, 1]), (5, 5, [5, 3, 2, 1]), (6, 12, [6, 3, 2, 1]), (64, 5, [5, 3, 2, 1])],
+)
+def test_candidates_need_fewer_rounds_than_any_smaller_number(most, shards, counts):
+    assert candidates(most, shards) == counts
+
+
+def test_measurement_leaves_out_numbers_that_must_be_slower(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(threading_module.time, "perf_counter", lambda: clock[0])
+    calls = []
+
+    def work(workers):
+        calls.append(workers.threads)
+        clock[0] += 3.0 if len(calls) == 1 else {4: 1.0, 2: 1.2, 1: 5.0}[workers.threads]  # the first warms up
+
+    assert measure_threads(work, [4, 2, 1]) == pytest.approx({4: 1.0, 2: 1.2, 1: 5.0})
+    assert calls == [4, 2, 1, 4, 2, 1]  # long steps: two each
+    calls.clear()
+
+    def steep(workers):
+        calls.append(workers.threads)
+        clock[0] += 0.1 / workers.threads
+
+    assert measure_threads(steep, [4, 2, 1], seconds=1.0, rounds=3) == pytest.approx({4: 0.025, 2: 0.05})  # 1 can't be better
+    assert calls == [4, 2] * 4
+
+
+def test_environment_limits_threads(tmp_path, monkeypatch, four_cores):
+    assert (usable_threads(), thread_settings()) == (4, {})
+    for value in ("", "0", "-2", "many", "²"):
+        monkeypatch.setenv("MKL_NUM_THREADS", value)
+        assert (usable_threads(), thread_settings()) == (4, {})
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    assert (usable_threads(), Workers().threads) == (3, 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,8")
+    assert (usable_threads(), thread_settings()) == (2, {"OMP_NUM_THREADS": 2, "OPENBLAS_NUM_THREADS": 3})
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "16")
+    assert usable_threads() == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for threads, line in (
+        ("auto", "threads: 1 (environment: OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=16)"),
+        (2, "threads: 2, above what the environment allows: OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=16"),
+    ):
+        t, said = trainer(tmp_path, threads, steps=1), []
+        t.say = said.append
+        t.run()
+        assert said[0] == line
+        assert t.workers.threads == (1 if threads == "auto" else 2)
 
 
 def test_gradient_does_not_depend_on_how_the_batch_is_cut(tmp_path):
@@ -233,6 +347,9 @@ def test_training_in_a_thread_leaves_signals_alone(tmp_path):
     [
         (lambda out: trainer(out, threads=3), "threads is 3, there are only 2 shards"),
         (lambda out: trainer(out, threads=0), "threads is 0, it must be at least 1"),
+        (lambda out: trainer(out, threads=1.5), "threads is 1.5, it must be auto or a whole number of at least 1"),
+        (lambda out: trainer(out, threads=True), "threads is True, it must be auto or"),
+        (lambda out: trainer(out, threads="all"), "threads is 'all', it must be auto or"),
         (lambda out: trainer(out, shards=6), "shards is 6, there are only 5 rows"),
         (lambda out: trainer(out, steps=0), "steps is 0"),
         (lambda out: trainer(out, lr=math.nan), "lr is nan"),

@@ -1,0 +1,227 @@
+"""Run all benchmarks, each as a process of its own, and write benchmarks/RESULTS.md with charts from their figures.
+
+    python -m benchmarks                              everything, about an hour
+    python -m benchmarks --only step-small memory     some of them; the others' figures stay as they are
+    python -m benchmarks --quick --folder /tmp/b      a smoke run of a few minutes, whose figures mean nothing
+    python -m benchmarks --report-only                RESULTS.md anew from the figures in benchmarks/results/
+
+A benchmark is a module with `main(argv)`, which writes JSON, and for the report `describe(figures)`, `table(figures)`, `targets(figures)` and
+`draw(figures)`, as far as it has them. No figure of RESULTS.md is written by hand.
+"""
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.common import HEAD, markdown
+from minigpt.errors import MinigptError
+
+FOLDER = Path(__file__).parent
+RUNS = {  # name -> title in the report, module, options, options of a smoke run
+    "step-small": ("A training step, small", "bench_step", ["--size", "small"], ["--turns", "2", "--no-compile"]),
+    "step-middle": ("A training step, middle", "bench_step", ["--size", "middle"], ["--turns", "1", "--no-compile"]),
+    "step-gpt2": ("A training step, GPT-2 124M", "bench_step", ["--size", "gpt2"], ["--turns", "1", "--no-compile"]),
+    "time-to-loss": (
+        "Time to a loss, tiny Shakespeare",
+        "bench_time_to_loss",
+        ["--best", "--target-steps", "400"],
+        ["--steps", "20"],
+    ),
+    "generate": ("Decoding", "bench_generate", [], []),
+    "memory": ("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
+    "ops": ("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
+    "scale": ("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
+}
+WITH_DATA = ("time-to-loss",)
+
+
+def module_of(name):
+    """The module of a benchmark, None where there is none."""
+    try:
+        return importlib.import_module(f"benchmarks.{RUNS[name][1]}")
+    except ModuleNotFoundError as error:
+        if error.name != f"benchmarks.{RUNS[name][1]}":
+            raise
+        return None
+
+
+def run(name, results, quick=False, data=None):
+    """Run one benchmark into results/NAME.json -> whether it succeeded"""
+    _, module, options, smoke = RUNS[name]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *options, *(smoke if quick else ()), "--json", str(results / f"{name}.json")]
+    if data is not None and name in WITH_DATA:
+        command += ["--data", data]
+    print(f"\n== {name}: {' '.join(command[1:])}", flush=True)
+    code = subprocess.run(command).returncode
+    if code:
+        print(f"{name} failed with exit code {code}", file=sys.stderr)
+    return code == 0
+
+
+def read_results(results):
+    """All figures in the folder -> name -> figures, in the order of RUNS. MinigptError for a file that is no JSON."""
+    found = {}
+    for name in RUNS:
+        path = results / f"{name}.json"
+        if path.exists():
+            try:
+                found[name] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise MinigptError(f"{path}: {error}") from None
+    return found
+
+
+def report(found, charts=None):
+    """RESULTS.md as text. found: name -> figures; charts: name -> file name of its picture."""
+    parts = ["# Results", "", "Made by `python -m benchmarks` from the figures in `benchmarks/results/`; `--report-only` makes it anew.", ""]
+    parts += machine_section(found)
+    rows, sections = [], []
+    for name, figures in found.items():
+        title = RUNS[name][0]
+        module = module_of(name)
+        targets = module.targets(figures) if hasattr(module, "targets") else []
+        rows += [target.cells() for target in targets]
+        sections += ["", f"## {title}", "", f"`{figures['command']}`" if "command" in figures else "", ""]
+        if hasattr(module, "describe"):
+            sections += [module.describe(figures), ""]
+        if targets:
+            sections += [markdown(HEAD, [target.cells() for target in targets]), ""]
+        columns, cells = module.table(figures) if hasattr(module, "table") else plain_table(figures)
+        if cells:
+            sections += [markdown(columns, cells), ""]
+        if charts and name in charts:
+            sections += [f"![{title}]({charts[name]})", ""]
+    if rows:
+        parts += ["", "## Targets", "", markdown(HEAD, rows), ""]
+    lines = "\n".join(parts + sections).split("\n")
+    kept = [line for line, before in zip(lines, ["", *lines]) if line or before]  # no two empty lines in a row
+    return "\n".join(kept).strip() + "\n"
+
+
+def machine_section(found):
+    """What the figures were measured on, a column for each different machine or setting."""
+    groups = {}
+    for name, figures in found.items():
+        groups.setdefault(json.dumps(figures.get("machine", {}), sort_keys=True), []).append(name)
+    parts = ["## Machine", ""]
+    for text, names in groups.items():
+        machine = json.loads(text)
+        rates = [found[name]["gemm_gflops"] for name in names if "gemm_gflops" in found[name] and name != "ops"]  # ops: one thread
+        rows = [
+            ("processor", f"{machine.get('processor', '?')}, {machine.get('cores', '?')} cores"),
+            ("system", machine.get("system", "?")),
+            ("versions", ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())),
+            ("BLAS and its kernels", ", ".join(machine.get("blas", []))),
+            ("environment", ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "no setting of threads or kernels"),
+        ]
+        if rates:
+            spread = f"{min(rates):.0f}" if round(min(rates)) == round(max(rates)) else f"{min(rates):.0f} to {max(rates):.0f}"
+            rows.append(("GEMM, 2048-cube, float32, all cores", f"{spread} GFLOP/s, measured in each run"))
+        if len(groups) > 1:
+            parts += [f"{', '.join(names)}:", ""]
+        parts += [markdown(("what", "is"), rows), ""]
+    return parts
+
+
+def plain_table(figures):
+    """The numbers and words of a benchmark that has no table of its own -> columns, rows"""
+    rows = []
+    for key, value in figures.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        rows.append((key, f"{value:.4g}" if isinstance(value, float) else value))
+    return ("what", "figure"), rows
+
+
+def draw(found, folder):
+    """Draw all pictures -> name -> file name, relative to the folder"""
+    from minigpt import plots
+
+    charts = {}
+    for name, figures in found.items():
+        module = module_of(name)
+        figure = module.draw(figures) if hasattr(module, "draw") else None
+        if figure is not None:
+            charts[name] = f"results/{name}.png"
+            plots.save(figure, folder / charts[name])
+    return charts
+
+
+def overview(found):
+    """How far each target is kept, as bars: the figure over its limit, turned so that 1 and above is kept. -> Figure, None without targets"""
+    from minigpt import plots
+
+    all_targets = []
+    for name, figures in found.items():
+        module = module_of(name)
+        all_targets += [t for t in (module.targets(figures) if hasattr(module, "targets") else []) if t.limit is not None]
+    if not all_targets:
+        return None
+    all_targets.reverse()
+    values = [t.limit / t.figure if t.most else t.figure / t.limit for t in all_targets]
+    figure, ax = plots.subplots(width=8.5, height=0.32 * len(values) + 1)
+    ax.barh(range(len(values)), values, color=[plots.COLOURS[0] if t.met else plots.COLOURS[1] for t in all_targets], height=0.6)
+    ax.axvline(1, color=plots.INK, linewidth=1)
+    ax.set_yticks(range(len(values)), [t.what for t in all_targets], fontsize=7.5)
+    for i, target in enumerate(all_targets):
+        ax.text(values[i], i, f" {target.form.format(target.figure)}", va="center", fontsize=7.5, color=plots.INK)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(min(0.5, *values) / 1.2, max(2.0, *values) * 1.6)
+    plots.annotate(ax, "Figures against their targets", "times its target (1 and above: met)")
+    return figure
+
+
+def write_report(folder):
+    """RESULTS.md and charts from folder/results/*.json -> path of RESULTS.md. MinigptError where there are no figures."""
+    from minigpt import plots
+
+    found = read_results(folder / "results")
+    if not found:
+        raise MinigptError(f"{folder / 'results'}: no figures there, run python -m benchmarks first")
+    text = report(found, draw(found, folder))
+    if (figure := overview(found)) is not None:
+        plots.save(figure, folder / "results.png")
+        text = text.replace("\n## Targets\n", "\n## Targets\n\n![Figures against their targets](results.png)\n", 1)
+    path = folder / "RESULTS.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def main(argv=None):
+    """Run what was asked for and write the report -> exit code, 1 where a benchmark failed, 2 for a mistake in the input."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    made.add_argument("--only", nargs="+", choices=tuple(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)} (default: all)")
+    made.add_argument("--quick", action="store_true", help="a smoke run, whose figures mean nothing; needs --folder (default: the whole)")
+    made.add_argument("--report-only", action="store_true", help="measure nothing, write RESULTS.md from the figures that are there")
+    made.add_argument("--data", metavar="FILE", help="UTF-8 text to train on (default: tiny Shakespeare)")
+    made.add_argument("--folder", metavar="DIR", default=str(FOLDER), help="where RESULTS.md and results/ stand (default: benchmarks/)")
+    args = made.parse_args(argv)
+    folder = Path(args.folder)
+    if args.quick and folder.resolve() == FOLDER.resolve():
+        made.error("--quick: its figures mean nothing, name a folder for them with --folder")
+    if args.report_only and (args.only or args.quick):
+        made.error("--report-only measures nothing, it goes neither with --only nor with --quick")
+    failed = []
+    if not args.report_only:
+        (folder / "results").mkdir(parents=True, exist_ok=True)
+        for name in args.only or RUNS:
+            if module_of(name) is None:
+                print(f"{name}: there is no benchmarks/{RUNS[name][1]}.py", file=sys.stderr)
+            elif not run(name, folder / "results", args.quick, args.data):
+                failed.append(name)
+    try:
+        print(f"\nwritten: {write_report(folder)}")
+    except MinigptError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The benchmarks' arithmetic and their report, without a measurement: none of these tests depends on the speed of a machine."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks import bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss
+from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
+from minigpt import GPTConfig
+from minigpt.errors import MinigptError
+
+ROOT = Path(__file__).parents[1]
+
+STEP = {
+    "machine": {"processor": "Abacus", "cores": 2, "versions": {"numpy": "9.9"}, "blas": ["beads (wood)"], "environment": {"OMP_NUM_THREADS": "2"}},
+    "command": "python -m benchmarks.bench_step --size small",
+    "size": "small", "layers": 4, "heads": 4, "channels": 128, "vocab_size": 65, "block_size": 64, "batch_size": 12, "optimizer": "adamw", "threads": 2,
+    "gemm_gflops": 100.0, "model_gflop": 4.0,
+    "ms": {"minigpt": 50.0, "eager": 75.0, "compiled": 60.0},
+    "least_ms": {"minigpt": 49.0, "eager": 74.0, "compiled": 59.0},
+    "gemm_share": {"minigpt": 0.8, "eager": 0.53, "compiled": 0.67},
+    "speedup": {
+        "eager": {"median": 1.5, "low": 1.4, "high": 1.6, "turns": 5},
+        "compiled": {"median": 1.12, "low": 1.1, "high": 1.3, "turns": 5},
+    },
+    "faster": "compiled",
+}  # fmt: skip
+LOSS = {
+    "text": "f" * 64, "turns": 1, "options": {"quick": ["--preset", "quick"], "best": ["--preset", "best"]},
+    "runs": {
+        "nanogpt": [{"seconds": 150.0, "val_loss": 1.9, "rows": [{"step": 250, "seconds": 80.0, "val_loss": 2.3}], "process": 152.0}],
+        "quick": [{"seconds": 30.0, "val_loss": 1.8, "rows": [{"step": s, "seconds": t, "val_loss": v} for s, t, v in ((9, 15, 2), (18, 30, 1.8))],
+                   "process": 31.0}],
+        "best": [{"seconds": 590.0, "val_loss": 1.51, "rows": [{"step": s, "seconds": t, "val_loss": v} for s, t, v in ((9, 140, 1.6), (18, 590, 1.51))],
+                  "process": 600.0}],
+    },
+}  # fmt: skip
+MEMORY = {"steps": 4, "turns": 1, "sizes": {"middle": {"minigpt": {"imported": 4e7, "peak": 1.2e9}, "pytorch": {"imported": 2e8, "peak": 1.5e9}}}}
+SCALE = {
+    "turns": 3, "threads": 2, "gemm_gflops": 100.0, "memory": {"GPT-2 124M": 5 * 2**30},
+    "sweeps": {"C": {"values": [64, 128, 256], "seconds": [0.01, 0.04, 0.16], "model_gflop": [1.0, 4.0, 16.0], "slope": 2.0}},
+}  # fmt: skip
+
+
+def test_model_flops_count_each_matmul_of_a_step():
+    config = GPTConfig(vocab_size=11, block_size=5, n_layer=3, n_head=2, n_embd=8)
+    C, T, V, tokens = 8, 5, 11, 10  # two rows
+    forward = 0
+    for inputs, outputs in 3 * [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)] + [(C, V)]:
+        forward += 2 * tokens * inputs * outputs
+    forward += 3 * 2 * (2 * tokens * T * C)  # q k^T and weights v of each layer, over all heads
+    assert model_flops(config, tokens) == 3 * forward  # backward has two products for each of forward's
+
+
+def test_ratio_is_the_median_of_the_turns_ratios():
+    ours, theirs = [1.0, 2.0, 4.0], [2.0, 2.0, 12.0]  # ratios 2, 1, 3; that of the medians would be 1
+    assert ratio(ours, theirs) == (2.0, 1.0, 3.0, 3)
+
+
+def test_ratio_leaves_out_a_tenth_at_each_end():
+    found = ratio([1.0] * 10, [100.0, *map(float, range(1, 9)), 0.01])
+    assert (found.low, found.high, found.turns) == (1.0, 8.0, 10)
+
+
+def test_take_turns_alternates():
+    order = []
+    sides = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = take_turns(sides, turns=2, calls=2, warm_up=1, between=lambda: order.append("-"), pause=0)
+    assert "".join(order) == "ab" + 2 * "-aaabbb"
+    assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+@pytest.mark.parametrize(("target", "met"), [(Target("x", 2.0, 1.5), True), (Target("x", 1.0, 1.5), False), (Target("x", 2.0, 1.5, most=True), False),
+                                             (Target("x", 1.5, 1.5), True), (Target("x", 1.5, 1.5, most=True), True), (Target("x", 1.0), None)])  # fmt: skip
+def test_target_is_met(target, met):
+    assert target.met is met
+
+
+def test_target_cells_are_readable():
+    assert Target("share", 0.814, 0.6, form="{:.0%}").cells() == ("share", "81%", "at least 60%", "yes")
+    assert Target("time", 0.2, 1 / 6, most=True, form="{:.3f}").cells() == ("time", "0.200", "at most 0.167", "no")
+
+
+def test_markdown_pads_columns():
+    assert markdown(("a", "bb"), [("ccc", 1)]) == "| a   | bb |\n|-----|----|\n| ccc | 1  |"
+
+
+def test_command_leaves_out_files():
+    assert command(["/x/bench_step.py", "--size", "small", "--json", "f", "--turns", "2"]) == "python -m benchmarks.bench_step --size small --turns 2"
+
+
+def test_write_json_says_on_which_machine(tmp_path):
+    write_json(tmp_path / "f.json", {"turns": 3})
+    found = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert found["turns"] == 3
+    assert {"processor", "cores", "versions", "blas", "environment"} <= set(found["machine"])
+
+
+def test_step_is_compared_with_the_faster_of_both():
+    speed, share = bench_step.targets(STEP)
+    assert speed.figure == 1.12 and not speed.met and "compiled" in speed.what
+    assert share.figure == 0.8 and share.met
+
+
+def test_step_sizes_are_models():
+    for size in bench_step.SIZES:
+        assert bench_step.sized(size)[1] >= 2
+    assert bench_step.sized("gpt2")[0].num_parameters == 124_439_808 - (1024 - 256) * 768  # GPT-2's, with positions up to 256
+
+
+def test_our_step_trains(monkeypatch):
+    monkeypatch.setattr(bench_step, "keep_freed_memory", lambda: None)
+    loss, norm, _ = bench_step.numpy_step(GPTConfig(11, 5, 1, 2, 8), batch_size=2)()
+    assert loss == pytest.approx(math.log(11), rel=0.1) and norm > 0
+
+
+@pytest.mark.parity
+def test_torch_gpt_of_nanogpt_has_the_same_loss_on_the_whole_split():
+    torch = pytest.importorskip("torch")
+    from benchmarks import nanogpt
+
+    tokens = np.random.default_rng(0).integers(0, 7, 64).astype(np.uint16)
+    config = GPTConfig(7, 5, 1, 2, 8, bias=False)
+    torch.manual_seed(0)
+    model = nanogpt.TorchGPT(config)
+    total = []
+    for start in range(0, 60, 5):  # 12 windows and 3 tokens that are left out
+        ids, targets = (torch.from_numpy(tokens[start + i : start + i + 5].astype(np.int64))[None] for i in (0, 1))
+        total.append(nanogpt.mean_loss(model, ids, targets).item())
+    assert nanogpt.whole_loss(model, tokens, 5, batch_size=5) == pytest.approx(np.mean(total), rel=1e-6)
+
+
+@pytest.mark.parity
+def test_nanogpt_rate():
+    pytest.importorskip("torch")
+    from benchmarks.nanogpt import RECIPE, rate
+
+    assert rate(0, RECIPE) == pytest.approx(1e-3 / 101)
+    assert rate(100, RECIPE) == pytest.approx(1e-3)
+    assert rate(1050, RECIPE) == pytest.approx(5.5e-4)
+    assert rate(2000, RECIPE) == pytest.approx(1e-4)
+
+
+def test_ops_are_what_they_say():
+    names = set()
+    for case in bench_ops.cases(quick=True):
+        names.add(case.op)
+        functions = bench_ops.sides(case)
+        functions["forward"]["minigpt"]()
+        functions["backward"]["minigpt"]()
+    assert {"linear", "gelu_tanh", "gelu", "relu", "silu", "layernorm", "rmsnorm", "softmax", "attention, plain", "attention, lean", "embedding",
+            "cross-entropy"} == names  # fmt: skip
+
+
+@pytest.mark.parity
+def test_both_sides_of_ops_compute_the_same():
+    torch = pytest.importorskip("torch")
+    for case in bench_ops.cases(quick=True):
+        functions = bench_ops.sides(case, torch)
+        ours, theirs = functions["forward"]["minigpt"]()[0], functions["forward"]["pytorch"]().detach().numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3, err_msg=case.name)
+        gradients = functions["backward"]["minigpt"]()
+        gradients = [g for g in (gradients if isinstance(gradients, tuple) else (gradients,)) if g is not None]
+        for mine, other in zip(gradients, functions["backward"]["pytorch"](), strict=True):
+            np.testing.assert_allclose(mine, other.numpy(), rtol=1e-3, atol=1e-3, err_msg=case.name)
+
+
+def test_time_to_a_loss_and_loss_within_a_time():
+    rows = [{"seconds": 10, "val_loss": 2.0}, {"seconds": 20, "val_loss": 1.5}, {"seconds": 30, "val_loss": 1.6}]
+    assert bench_time_to_loss.time_to(rows, 1.9) == 20
+    assert bench_time_to_loss.time_to(rows, 1.4) is None
+    assert bench_time_to_loss.loss_within(rows, 40) == 1.5
+    assert bench_time_to_loss.loss_within(rows, 9) is None
+
+
+def test_time_to_loss_targets():
+    share, within, best = bench_time_to_loss.targets(LOSS)
+    assert share.figure == pytest.approx(30 / 150) and not share.met
+    assert within.figure == 1.6 and not within.met  # what best had measured by then
+    assert best.figure == 1.51 and not best.met
+
+
+def test_presets_that_are_missing_are_left_out(capsys, monkeypatch):
+    monkeypatch.setattr(bench_time_to_loss, "PRESETS", {"default": ({}, {})})
+
+    class Args:
+        presets, best, target_steps, target_preset, steps = ["quick", "default"], True, 300, "default", None
+
+    found = bench_time_to_loss.plan(Args)
+    assert list(found) == ["default", "target"]
+    assert found["target"][:4] == ["--preset", "default", "--steps", "300"]
+    assert "leaving out quick" in capsys.readouterr().out
+
+
+def test_slope_is_of_the_upper_end():
+    values = [1, 2, 4, 8, 16]
+    assert bench_scale.slope(values, [1, 1, 1 * 4.0, 1 * 16.0, 64.0]) == pytest.approx(2)
+    assert bench_scale.slope([3], [1.0]) is None
+
+
+def test_peak_memory_is_of_this_process():
+    assert 1e7 < bench_memory.peak_memory() < 1e12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def write(folder, **found):
+    for name, figures in found.items():
+        (folder / "results" / f"{name.replace('_', '-')}.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def test_report_from_figures(folder):
+    write(folder, step_small=STEP, time_to_loss=LOSS, memory=MEMORY, scale=SCALE)
+    assert program.main(["--report-only", "--folder", str(folder)]) == 0
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    for part in ("Abacus, 2 cores", "beads (wood)", "OMP_NUM_THREADS=2", "100 GFLOP/s", "numpy 9.9", "`python -m benchmarks.bench_step --size small`",
+                 "at least 1.15", "1.50 (80% of 5 turns: 1.40 to 1.60)", "at most 0.167", "1,200", "C^2.00"):  # fmt: skip
+        assert part in text, part
+    assert text.index("## Machine") < text.index("## Targets") < text.index("## A training step, small") < text.index("## Scale")
+    for picture in ("results.png", "results/time-to-loss.png", "results/scale.png"):
+        assert f"]({picture})" in text
+        assert (folder / picture).stat().st_size < 200_000
+    program.main(["--report-only", "--folder", str(folder)])
+    assert (folder / "RESULTS.md").read_text(encoding="utf-8") == text
+
+
+def test_report_without_pytorch(folder):
+    alone = {key: {"minigpt": STEP[key]["minigpt"]} for key in ("ms", "least_ms", "gemm_share")} | {"speedup": {}}
+    step = {key: value for key, value in STEP.items() if key != "faster"} | alone
+    loss = LOSS | {"runs": {"quick": LOSS["runs"]["quick"]}}
+    memory = MEMORY | {"sizes": {"middle": {"minigpt": MEMORY["sizes"]["middle"]["minigpt"]}}}
+    write(folder, step_small=step, time_to_loss=loss, memory=memory)
+    assert program.main(["--report-only", "--folder", str(folder)]) == 0
+    assert "at least 60%" in (folder / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def test_report_of_a_benchmark_without_a_table_lists_its_numbers(monkeypatch):
+    monkeypatch.setattr(program, "module_of", lambda name: None)
+    assert "| tokens_per_second | 3200   |" in program.report({"generate": {"tokens_per_second": 3200.0, "rows": []}})
+
+
+def test_report_without_figures_is_an_error(tmp_path, capsys):
+    assert program.main(["--report-only", "--folder", str(tmp_path)]) == 2
+    assert "no figures" in capsys.readouterr().err
+
+
+def test_report_names_a_damaged_file(folder):
+    (folder / "results" / "ops.json").write_text("{", encoding="utf-8")
+    with pytest.raises(MinigptError, match=r"ops\.json"):
+        program.write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("main", "argv"),
+    [
+        (program.main, ["--only", "poetry"]),
+        (program.main, ["--quick"]),
+        (program.main, ["--report-only", "--only", "ops"]),
+        (bench_step.main, ["--size", "huge"]),
+        (bench_step.main, ["--turns", "0"]),
+        (bench_ops.main, ["--turns", "many"]),
+        (bench_memory.main, ["--size", "huge"]),
+        (bench_scale.main, ["--sweep", "V"]),
+        (bench_time_to_loss.main, ["--turns", "-1"]),
+    ],
+)
+def test_arguments_out_of_range_are_an_error(main, argv, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    assert argv[-1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["step", "ops", "memory", "scale", "time_to_loss"])
+def test_help_is_printed(name):
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.bench_{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--json FILE" in done.stdout
