@@ -30,7 +30,8 @@ RUNS = {  # name -> title in the report, module, options, options of a smoke run
         ["--best", "--target-steps", "400"],
         ["--steps", "20"],
     ),
-    "generate": ("Decoding", "bench_generate", [], []),
+    "generate-small": ("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
+    "generate-gpt2": ("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
     "memory": ("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
     "ops": ("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": ("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
@@ -115,7 +116,7 @@ def machine_section(found):
             ("system", machine.get("system", "?")),
             ("versions", ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())),
             ("BLAS and its kernels", ", ".join(machine.get("blas", []))),
-            ("environment", ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "no setting of threads or kernels"),
+            ("environment", ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "nothing set"),
         ]
         if rates:
             spread = f"{min(rates):.0f}" if round(min(rates)) == round(max(rates)) else f"{min(rates):.0f} to {max(rates):.0f}"

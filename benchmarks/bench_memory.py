@@ -2,8 +2,9 @@
 
     python -m benchmarks.bench_memory --size middle
 
-A process imports its side, makes a few steps of training with AdamW (benchmarks/bench_step.py has the sizes) and says what it took at most: libraries,
-weights, moments, gradients and activations, all of it. What the imports alone took is told apart. The process of PyTorch never imports this library.
+A process imports its side, makes a few steps of training with AdamW (benchmarks/bench_step.py has the sizes) and says what it took at most:
+libraries, weights, moments, gradients and activations, all of it. What the imports alone took is told apart. PyTorch's process never imports this
+library.
 """
 
 import json

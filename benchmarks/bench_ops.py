@@ -4,8 +4,8 @@
     python -m benchmarks.bench_ops --only attention
 
 One thread each: so do the ops run in training, where each core has a shard of the batch. The sides take turns, and a ratio is the median of the
-turns' ratios. Forward keeps what backward needs on both sides; PyTorch's backward is torch.autograd.grad over a graph that is kept. Attention is causal;
-PyTorch's is scaled_dot_product_attention. GFLOP/s stand where nearly all work is products; of causal attention all of T x T is counted.
+turns' ratios. Forward keeps what backward needs on both sides; PyTorch's backward is torch.autograd.grad over a graph that is kept. Attention is
+causal; PyTorch's is scaled_dot_product_attention. GFLOP/s stand where nearly all work is products; of causal attention all of T x T is counted.
 """
 
 import statistics
@@ -183,18 +183,19 @@ def draw(figures):
     rows = [row for row in figures["ops"] if "speedup" in row["forward"]]
     if not rows:
         return None
-    figure, ax = plots.subplots(width=8, height=0.22 * len(rows) + 1.1)
+    figure, ax = plots.subplots(width=7.2, height=0.17 * len(rows) + 1.1)
     places = np.arange(len(rows))[::-1]
     for direction, colour in zip(("forward", "backward"), plots.COLOURS):
         found = [row[direction]["speedup"] for row in rows]
         middle = np.array([r["median"] for r in found])
         spread = np.array([[m - r["low"], r["high"] - m] for r, m in zip(found, middle)]).T.clip(0)
-        ax.errorbar(middle, places, xerr=spread, fmt="o", markersize=4, color=colour, elinewidth=1, label=direction)
+        ax.errorbar(middle, places, xerr=spread, fmt="o", markersize=3.5, color=colour, elinewidth=1, label=direction)
     ax.axvline(1, color="#999999", linewidth=1)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_yticks(places, [f"{row['op']} {row['shape']}" for row in rows], fontsize=7.5)
-    ax.legend(frameon=False, prop={"family": plots.FONT, "size": 9}, labelcolor=plots.INK)
+    ax.set_yticks(places, [f"{row['op']} {row['shape']}" for row in rows], fontsize=7)
+    ax.set_ylim(-0.8, len(rows) - 0.2)
+    ax.legend(loc="lower left", frameon=False, prop={"family": plots.FONT, "size": 9}, labelcolor=plots.INK)
     plots.annotate(ax, "Ops against PyTorch's, one thread", "times as fast as PyTorch (median, 80% of turns)")
     return figure
 

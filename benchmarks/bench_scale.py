@@ -3,9 +3,9 @@
     python -m benchmarks.bench_scale
     python -m benchmarks.bench_scale --sweep T --chart scale.png
 
-Against T, the tokens of a step are held constant, so that what grows is attention; it is memory-lean from 256 queries on. Slopes are those of a straight line
-through the last three points on log axes: seconds go with that power. A step is the trainer's, AdamW included. Memory is that of fresh processes
-(benchmarks/bench_memory.py), at T=4096 and at the size of GPT-2 124M with random weights.
+Against T, the tokens of a step are held constant, so that what grows is attention; it is memory-lean from 256 queries on. Slopes are those of a
+straight line through the last three points on log axes: seconds go with that power. A step is the trainer's, AdamW included, and the GEMM rate is
+measured before each turn. Memory is that of fresh processes (benchmarks/bench_memory.py), at T=4096 and at the size of GPT-2 124M, weights random.
 """
 
 import statistics
@@ -49,9 +49,17 @@ def measure_sweep(name, turns, largest=None):
         config = GPTConfig(VOCAB_SIZE, block_size, layers, heads, channels, bias=False)
         steps[value] = numpy_step(config, batch_size)
         flops.append(model_flops(config, batch_size * block_size))
-    seconds = take_turns(steps, turns, warm_up=1, pause=0)
+    rates = []
+    seconds = take_turns(steps, turns, warm_up=1, pause=0, between=lambda: rates.append(gemm_rate()))
     medians = [statistics.median(seconds[value]) for value in values]
-    return {"values": values, "seconds": medians, "model_gflop": [f / 1e9 for f in flops], "slope": slope(values, medians)}
+    print(f"{name}: " + ", ".join(f"{value}: {1e3 * s:.1f} ms" for value, s in zip(values, medians)), flush=True)
+    return {
+        "values": values,
+        "seconds": medians,
+        "model_gflop": [f / 1e9 for f in flops],
+        "gemm_gflops": statistics.median(rates) / 1e9,
+        "slope": slope(values, medians),
+    }
 
 
 def slope(values, seconds, points=3):
@@ -63,13 +71,12 @@ def slope(values, seconds, points=3):
 
 def measure(sweeps, turns, largest=None, memory=True):
     """All sweeps, and memory -> figures"""
-    figures = {"turns": turns, "threads": available_cores(), "gemm_gflops": gemm_rate() / 1e9, "sweeps": {}, "memory": {}}
+    figures = {"turns": turns, "threads": available_cores(), "sweeps": {}, "memory": {}}
     for what, settings in MEMORY.items() if memory else ():
         figures["memory"][what] = train_in_process("minigpt", settings | {"threads": available_cores()}, 3)["peak"]
         print(f"{what}: {figures['memory'][what] / 2**30:.2f} GiB at most", flush=True)
     for name in sweeps:
         figures["sweeps"][name] = measure_sweep(name, turns, largest)
-        print(f"{name}: " + ", ".join(f"{v}: {s * 1e3:.1f} ms" for v, s in zip(figures["sweeps"][name]["values"], figures["sweeps"][name]["seconds"])), flush=True)
     return figures
 
 
@@ -84,7 +91,7 @@ def table(figures):
     rows = []
     for name, sweep in figures["sweeps"].items():
         for value, seconds, gflop in zip(sweep["values"], sweep["seconds"], sweep["model_gflop"]):
-            rows.append((f"{NAMES[name]}={value}", f"{seconds * 1e3:.1f}", f"{gflop:.2f}", f"{gflop / seconds / figures['gemm_gflops']:.0%}"))
+            rows.append((f"{NAMES[name]}={value}", f"{seconds * 1e3:.1f}", f"{gflop:.2f}", f"{gflop / seconds / sweep['gemm_gflops']:.0%}"))
     return ("size", "ms a step", "GFLOP", "of the GEMM rate"), rows
 
 
@@ -97,7 +104,7 @@ def describe(figures):
 
 def draw(figures):
     """Seconds a step on log axes, a panel a sweep, the slope in the legend -> Figure, or None without a sweep"""
-    from matplotlib.ticker import FixedLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     from minigpt import plots
 
@@ -115,9 +122,10 @@ def draw(figures):
         ax.set_yscale("log")
         ax.xaxis.set_major_locator(FixedLocator(values))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("")
+        ax.xaxis.set_major_formatter("{x:,g}")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter("{x:,g}")
         ax.legend(frameon=False, prop={"family": plots.FONT, "size": 9}, labelcolor=plots.INK)
         title, _, held = TITLES[name].partition(" (")
         plots.annotate(ax, title, f"{NAMES[name]}\n({held}", "milliseconds a step")

@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Target, count, parser, show, without_torch, write_json
+from minigpt import cli
 from minigpt.data import read_text, split, tiny_shakespeare
+from minigpt.errors import MinigptError
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, read_metrics
 
@@ -29,12 +31,12 @@ BEST_SECONDS = 600
 
 
 def run(command):
-    """Run a command to its end -> its output, seconds. RuntimeError with the last line of its errors where it fails."""
+    """Run a command to its end -> its output, seconds. MinigptError with the last line of its errors where it fails."""
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise RuntimeError(f"{' '.join(command[:4])}: {why[0]}")
+        raise MinigptError(f"{' '.join(command[:4])}: {why[0]}")
     return done.stdout, time.perf_counter() - began
 
 
@@ -168,6 +170,8 @@ def describe(figures):
 
 def draw(figures):
     """Validation loss against seconds, one line a run -> Figure"""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     from minigpt import plots
 
     figure, ax = plots.subplots(width=7, height=4)
@@ -181,7 +185,9 @@ def draw(figures):
     if "nanogpt" in figures["runs"]:
         ax.axhline(statistics.median(r["val_loss"] for r in figures["runs"]["nanogpt"]), color="#999999", linewidth=1, linestyle="--")
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(frameon=False, prop={"family": plots.FONT, "size": 9}, labelcolor=plots.INK)
     plots.annotate(ax, "Tiny Shakespeare: loss against wall-clock", "seconds", "validation loss (nats per character)")
     return figure
@@ -199,12 +205,16 @@ def main(argv=None):
     made.add_argument("--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of our first turn (default: 0)")
     args = made.parse_args(argv)
+    return cli.guard(compare_runs, args)
+
+
+def compare_runs(args):
+    """From parsed arguments to printed and written figures."""
     corpus = tiny_shakespeare() if args.data is None else read_text(args.data)
     figures = measure(corpus, plan(args), args.turns, args.seed, args.steps)
     print(describe(figures))
     show(targets(figures), table(figures))
     write_json(args.json, figures)
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.nanogpt TRAIN.npy VALIDATION.npy '{"steps": 2000}'
 
-The recipe stands in nanoGPT's README, "I only have a macbook", over config/train_shakespeare_char.py: 4 layers, 4 heads, 128 channels, T=64, B=12, 2,000
-steps of AdamW, no dropout, no bias, eager, float32; every 250 steps the mean loss of 20 batches of both splits. AdamW is the fused one here, which
-nanoGPT takes on a GPU alone, and no checkpoint is written: both to PyTorch's advantage. This file imports neither this library nor its benchmarks/common.py.
+The recipe stands in nanoGPT's README, "I only have a macbook", over config/train_shakespeare_char.py: 4 layers, 4 heads, 128 channels, T=64, B=12,
+2,000 steps of AdamW, no dropout, no bias, eager, float32; every 250 steps the mean loss of 20 batches of both splits. AdamW is the fused one here,
+which nanoGPT takes on a GPU alone, and no checkpoint is written: both to PyTorch's advantage. This library is not imported.
 """
 
 import json
@@ -49,7 +49,11 @@ def rate(step, recipe):
 @torch.no_grad()
 def estimate(model, splits, recipe):
     """nanoGPT's estimate_loss: the mean of a few random batches of each split -> name -> loss"""
-    return {name: float(np.mean([mean_loss(model, *draw(tokens, recipe)).item() for _ in range(recipe["eval_iters"])])) for name, tokens in splits.items()}
+    found = {}
+    for name, tokens in splits.items():
+        losses = [mean_loss(model, *draw(tokens, recipe)).item() for _ in range(recipe["eval_iters"])]
+        found[name] = sum(losses) / len(losses)
+    return found
 
 
 @torch.no_grad()

@@ -1452,7 +1452,7 @@ OTHER_EXHIBITS = [
     ),
     other(
         "sampling: top_k keeps one more",
-        Edit("sampling", "token_probabilities", "p[:, top_k:]", "p[:, top_k + 1 :]"),
+        Edit("sampling", "token_probabilities", "else top_k)", "else top_k + 1)"),
         "oracle: sampling by sorted lists", sampling_oracle, "top_k",
         "top_k = 1 is not greedy",
     ),
@@ -1463,13 +1463,13 @@ OTHER_EXHIBITS = [
         "low temperatures babble, high ones repeat",
     ),
     other(
-        "sampling: sorted back by the order, not by its inverse",
+        "sampling: probabilities left in sorted order",
         Edit(
             "sampling", "token_probabilities",
-            "np.put_along_axis(probabilities, order, p, axis=-1)", "probabilities = np.take_along_axis(p, order, axis=-1)",
+            "np.put_along_axis(probabilities, order, p, axis=-1)", "probabilities[:, : p.shape[-1]] = p",
         ),
-        "oracle: sampling by sorted lists", sampling_oracle, "plain, temperature, top_k, top_p",
-        "a well-trained model babbles, except at temperature 0",
+        "oracle: sampling by sorted lists", sampling_oracle, "top_k, top_p",
+        "a well-trained model babbles as soon as top_k or top_p is given",
     ),
 ]  # fmt: skip
 

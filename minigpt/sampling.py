@@ -10,6 +10,8 @@ import numpy as np
 
 from minigpt.errors import MinigptError
 
+ROOM = 1 << 16  # new tokens that decoding has room for from the start; past them it doubles its buffer
+
 
 def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     """MinigptError where a setting is out of its range, named with its value and limit."""
@@ -47,17 +49,29 @@ def token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     logits = logits - logits.max(axis=-1, keepdims=True)
     with np.errstate(over="ignore"):  # a tiny temperature: -inf is the right limit
         logits = logits / temperature
-    order = np.argsort(-logits, axis=-1, kind="stable")  # (B, V), most likely first
+    if top_k is None and top_p is None:  # nothing to cut, nothing to sort
+        p = np.exp(logits)
+        return p / p.sum(axis=-1, keepdims=True)
+    order = most_likely(logits, logits.shape[-1] if top_k is None else top_k)  # (B, K)
     p = np.exp(np.take_along_axis(logits, order, axis=-1))
-    if top_k is not None:
-        p[:, top_k:] = 0
     p /= p.sum(axis=-1, keepdims=True)
     if top_p is not None:
         p[p.cumsum(axis=-1) - p >= top_p] = 0  # drop a token when those before it already reach top_p
         p /= p.sum(axis=-1, keepdims=True)
-    probabilities = np.empty_like(p)
+    probabilities = np.zeros_like(logits)
     np.put_along_axis(probabilities, order, p, axis=-1)
     return probabilities
+
+
+def most_likely(logits, k):
+    """The ids of the k largest logits, largest first and the first of equals first: (B, V) -> (B, min(k, V)). It sorts those alone."""
+    V = logits.shape[-1]
+    if k < V:
+        kth = np.partition(logits, V - k, axis=-1)[:, V - k]
+        candidates = [np.flatnonzero(row >= smallest) for row, smallest in zip(logits, kth)]  # k, and more where some are equal to the k-th
+    else:
+        candidates = [np.arange(V)] * len(logits)
+    return np.stack([ids[np.argsort(-row[ids], kind="stable")[:k]] for row, ids in zip(logits, candidates)])
 
 
 def sample(probabilities, rng):
@@ -77,17 +91,29 @@ def decode(next_logits, rows, max_new_tokens, temperature=1.0, top_k=None, top_p
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     rng = np.random.default_rng(seed)
     stops = np.atleast_1d(np.asarray([] if stop is None else stop, np.int64))
-    rows = [np.asarray(row, np.int64) for row in rows]
-    ended = np.zeros(len(rows), bool)
+    prompts, *_ = left_pad(rows)
+    B, T = prompts.shape
+    starts = [T - len(row) for row in rows]
+    text = np.empty((B, T + min(int(max_new_tokens), ROOM)), np.int64)  # all rows end in one column, T - 1
+    text[:, :T] = prompts
+    ended = np.zeros(B, bool)
     for _ in range(int(max_new_tokens)):
-        ids = sample(token_probabilities(next_logits(rows), temperature, top_k, top_p), rng)
-        if ended.any():
-            ids = np.where(ended, [row[-1] for row in rows], ids)
-        rows = [np.append(row, i) for row, i in zip(rows, ids)]
+        logits = next_logits([row[start:T] for row, start in zip(text, starts)])
+        if temperature == 0:
+            ids = logits.argmax(axis=-1)
+        else:
+            ids = sample(token_probabilities(logits, temperature, top_k, top_p), rng)
+        if stops.size and ended.any():
+            ids = np.where(ended, text[:, T - 1], ids)
+        if T == text.shape[1]:
+            text = np.concatenate([text, np.empty_like(text)], axis=1)
+        text[:, T] = ids
+        T += 1
         yield ids
-        ended |= np.isin(ids, stops)
-        if ended.all():
-            return
+        if stops.size:
+            ended |= np.isin(ids, stops)
+            if ended.all():
+                return
 
 
 def window_start(length, block_size):

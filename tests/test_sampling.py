@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import MinigptError
-from minigpt.sampling import check_sampling, decode, left_pad, sample, token_probabilities, window_start
+from minigpt.sampling import check_sampling, decode, left_pad, most_likely, sample, token_probabilities, window_start
 
 P = np.array([[0.4, 0.1, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4]])
 LOGITS = np.log(P) + [[5.0], [-700.0]]  # a shift changes nothing
@@ -101,6 +101,25 @@ def test_probabilities_keep_a_top_set(logits, temperature, top_k, top_p):
     if top_p is not None and kept.sum() > 1:
         assert full[kept].sum() - full[kept].min() < top_p + 1e-12
         assert full[kept].sum() >= top_p - 1e-12
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(1, 15))
+def test_most_likely_is_the_head_of_a_stable_sort(values, k):
+    logits = np.array([values, values[::-1]], float)
+    np.testing.assert_array_equal(most_likely(logits, k), np.argsort(-logits, axis=-1, kind="stable")[:, :k])
+
+
+def test_decode_makes_room_past_its_first_buffer(monkeypatch):
+    monkeypatch.setattr("minigpt.sampling.ROOM", 1)
+    seen = []
+
+    def next_logits(rows):
+        seen[:] = [row.tolist() for row in rows]
+        return 100.0 * np.eye(10)[[len(rows[0]), 9]]
+
+    run(next_logits, [[0], [5, 6]], 8)
+    assert seen == [[0, 1, 2, 3, 4, 5, 6, 7], [5, 6, 9, 9, 9, 9, 9, 9, 9]]
 
 
 # sample

@@ -20,14 +20,20 @@ class KVCache:
     """The keys and values of one attention layer in decoding: buffers taken once, filled from the left.
 
     keys, values (B, H, S, D) with room for S tokens, of which `length` are filled: those of one head lie end to end, as its query reads them.
-    scores (B, H, 1, S) is where the newest query's are computed.
+    The newest query's scores are computed in a buffer as well: contiguous, since np.exp copies a strided array before it works in place.
     """
 
     def __init__(self, batch, heads, size, channels, dtype):
         self.keys = np.empty((batch, heads, size, channels), dtype)
         self.values = np.empty_like(self.keys)
-        self.scores = np.empty((batch, heads, 1, size), dtype)
+        self.scores_buffer = np.empty(batch * heads * size, dtype)
         self.length = 0
+
+    @property
+    def scores(self):
+        """Where the newest query's scores of all tokens so far go: (B, H, 1, length)."""
+        B, H, *_ = self.keys.shape
+        return self.scores_buffer[: B * H * self.length].reshape(B, H, 1, self.length)
 
     def append(self, k, v):
         """Store the keys and values of new tokens, (B, H, T, D) each -> views of all so far, (B, H, length, D) each."""
@@ -82,9 +88,9 @@ class Attention:
         """x (B, T, C) -> y (B, T, C), MultiHeadAttentionCache.
 
         memory (B, S, M) where the layer was made for one; key_mask (B, S) bool, False at padding; bias (B or 1, H or 1, T, S) added to the
-        scores; kv a KVCache to append to: the T inputs are then the newest of its S tokens, and with T = 1 the cache that is returned holds
-        until the next call; rotary the rows of ops.rotary_table for the T
-        positions, by which q and k are turned, in a layer without a memory.
+        scores; kv a KVCache to append to: the T inputs are then the newest of its S tokens, and with T = 1 the weights in the cache returned
+        last until the next call; rotary the rows of ops.rotary_table for the T positions, by which q and k are turned, in a layer without
+        a memory.
         """
         c6 = None
         if self.q_attn is None:
@@ -102,7 +108,7 @@ class Attention:
             k, v = kv.append(k, v)
         mask = Mask(self.causal, self.window, key_mask)
         if kv is not None and x.shape[1] == 1 and rng is None:
-            y, c3 = newest_attention(q, k, v, kv.scores[..., : kv.length], mask, bias, self.scale)
+            y, c3 = newest_attention(q, k, v, kv.scores, mask, bias, self.scale)
         else:
             forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
             y, c3 = forward(q, k, v, mask, bias, self.scale, self.dropout, rng)

@@ -54,22 +54,16 @@ class TrainConfig:
             raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
 
 
-# Recipes: name -> (GPTConfig fields, TrainConfig fields).
+ROTARY = {"n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False, "positions": "rotary"}
+MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps": 3, "warmup": 50, "schedule": "linear", "final_lr": 0.0}
+
+# Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
 PRESETS = {
-    "default": (
-        {"block_size": 128, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False},
-        {
-            "steps": 1500,
-            "batch_size": 8,
-            "optimizer": "muon",
-            "lr": 5e-3,
-            "muon_lr": 0.03,
-            "newton_schulz_steps": 3,
-            "warmup": 50,
-            "final_lr": 0.02,
-            "eval_interval": 250,
-            "save_interval": 250,
-        },
+    "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 700, "batch_size": 8, "eval_interval": 100, "save_interval": 700}),
+    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1500, "batch_size": 8, "eval_interval": 250, "save_interval": 250}),
+    "best": (
+        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 5, "n_embd": 160},
+        MUON | {"steps": 3600, "batch_size": 8, "newton_schulz_steps": 4, "eval_interval": 400, "save_interval": 400},
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
     "nanogpt-cpu": (

@@ -75,7 +75,7 @@ def candidates(most, shards):
     return chosen
 
 
-def measure_threads(work, counts, seconds=0.4, rounds=20):
+def measure_threads(work, counts, seconds=0.6, rounds=20):
     """Time work(workers) with each number of threads: once to warm up, then in turn, at least once and as often as `seconds` and `rounds` allow.
 
     counts: numbers of threads, the largest first; once one takes half as long again as the best, fewer are not tried.

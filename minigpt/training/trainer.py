@@ -138,7 +138,7 @@ class Trainer:
                     seconds = measure_threads(work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50)
             finally:
                 self.workers = chosen
-            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == threads else 1.05))  # other work has use for more
+            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == threads else 1.1))  # other programs go, the run stays
             measured = "; gradients of a step: " + ", ".join(f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items()))
             if threads != chosen.threads:
                 chosen.close()

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -95,6 +96,22 @@ def test_cached_decoding_computes_one_token_a_step(rng, monkeypatch):
     monkeypatch.setattr(GPT, "hidden", lambda self, ids, *args: lengths.append(ids.shape[1]) or hidden(self, ids, *args))
     model.generate(rng.integers(0, V, (2, 3)), 16, temperature=0)
     assert lengths == [3, 1, 1, 1, 1, 1, 4, 1, 1, 1, 1, 4, 1, 1, 1, 1]
+
+
+def test_decoding_takes_no_memory_that_grows_with_the_text(rng):
+    """Bytes held at the most during a token, of which 400 numbers of the context, in float64, would be 3,200."""
+    tokens, held = make_gpt(512).stream(rng.integers(0, V, (1, 3)), 480, temperature=0), []
+    next(tokens)  # takes the buffers
+    tracemalloc.start()
+    try:
+        for _ in range(470):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            next(tokens)
+            held.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert np.median(held[-50:]) - np.median(held[10:60]) < 1000
 
 
 def test_greedy_with_biases_and_tied_embeddings(rng):

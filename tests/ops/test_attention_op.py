@@ -272,3 +272,19 @@ def test_lean_attention_skips_blocks_that_the_mask_hides():
     blocks = list(module.visible_blocks(9, 9, Mask(causal=True, window=2)))
     assert [(q.start, q.stop) for q, _ in blocks] == [(0, 3), (3, 6), (6, 9)]
     assert [(k.start, k.stop) for _, k in blocks] == [(0, 3), (2, 6), (5, 9)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("bias_shape", [None, ("1", "H", "1", "S"), ("B", "1", "1", "1")])
+@masks
+def test_newest_attention_is_attention_of_one_query(causal, window, padded, bias_shape, dtype, rng):
+    S = 6
+    shape = bias_shape and [{"B": B, "H": H, "S": S}.get(n, 1) for n in bias_shape]
+    q, k, v, bias = (None if x is None else x.astype(dtype) for x in make_inputs(rng, 1, S, shape))
+    mask, scores = make_mask(S, causal, window, padded), np.empty((B, H, 1, S), dtype)
+    y, cache = module.newest_attention(q, k, v, scores, mask, bias, scale=0.7)
+    expected, whole = attention_forward(q, k, v, mask, bias, scale=0.7)
+    limit = 1e-5 if dtype == np.float32 else 1e-13
+    assert y.dtype == dtype and np.shares_memory(cache.weights, scores)
+    np.testing.assert_allclose(y, expected, rtol=limit, atol=limit)
+    np.testing.assert_allclose(cache.weights, whole.weights, rtol=limit, atol=limit)
