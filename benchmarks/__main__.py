@@ -33,10 +33,12 @@ RUNS = {  # name -> title in the report, module, options, options of a smoke run
     "generate-small": ("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
     "generate-gpt2": ("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
     "memory": ("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
+    "import": ("Import", "bench_import", [], ["--turns", "2"]),
+    "recipe": ("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
     "ops": ("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": ("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
-WITH_DATA = ("time-to-loss",)
+WITH_DATA = ("time-to-loss", "recipe")
 
 
 def module_of(name):

@@ -129,7 +129,7 @@ def memory_bandwidth(size=1 << 28, tries=5):
     """Bytes/s that all cores together read from memory, the best of a few tries of four ways, so that it is no less than what decoding could use.
 
     A row that fits into no cache: its largest value, a stretch a thread; its product with itself, in BLAS; and as a matrix times a vector,
-    from both sides: on two cores these have reached 33, 39, 57 and 61 GB/s.
+    from both sides, which two BLAS threads read fastest where nothing else runs.
     """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -67,7 +67,12 @@ EQUIVALENT = {
         "top = scores.real.max(axis=-2, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite even where every score is -inf",
         "-2 -> 2",
     ): AXES,
-    ("ops/attention", "softmax_over_keys", "total = np.ones((1, weights.shape[-2]), weights.dtype) @ weights  # (B, H, 1, T), as a product: 7 us against weights.sum's 26 at (6, 4, 64, 64)", "-2 -> 2"): AXES,
+    (
+        "ops/attention",
+        "softmax_over_keys",
+        "total = np.ones((1, weights.shape[-2]), weights.dtype) @ weights  # (B, H, 1, T), as a product: 7 us against weights.sum's 26 at (6, 4, 64, 64)",  # noqa: E501
+        "-2 -> 2",
+    ): AXES,
     ("ops/attention", "hidden_keys", "hidden |= distance < 0", "hidden |= distance < 0 -> hidden = distance < 0"): "or-ed into an array of False",
     (
         "ops/attention",

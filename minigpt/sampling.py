@@ -105,7 +105,7 @@ def decode(next_logits, rows, max_new_tokens, temperature=1.0, top_k=None, top_p
             ids = sample(token_probabilities(logits, temperature, top_k, top_p), rng)
         if stops.size and ended.any():
             ids = np.where(ended, text[:, T - 1], ids)
-        if T == text.shape[1]:
+        if text.shape[1] == T:
             text = np.concatenate([text, np.empty_like(text)], axis=1)
         text[:, T] = ids
         T += 1

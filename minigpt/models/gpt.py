@@ -46,7 +46,7 @@ class GPTConfig:
         if self.n_embd % self.n_head:
             raise MinigptError(f"n_embd is {self.n_embd}, it must be a multiple of n_head, which is {self.n_head}")
         if self.positions == "rotary" and self.n_embd // self.n_head % 2:
-            raise MinigptError(f"n_embd / n_head is {self.n_embd // self.n_head}, it must be even where positions are rotary: they turn pairs of channels")
+            raise MinigptError(f"n_embd / n_head is {self.n_embd // self.n_head}, it must be even for rotary positions, which turn pairs of channels")
 
     @property
     def num_parameters(self):

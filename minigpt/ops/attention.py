@@ -175,7 +175,7 @@ def lean_attention_backward(dy, cache, out=None):
 
 
 def newest_attention(q, k, v, scores, mask=Mask(), bias=None, scale=None):  # noqa: B008
-    """attention_forward of the newest query alone, as decoding asks for it: scores go into a buffer, nothing that grows with S is allocated.
+    """attention_forward of the newest query alone, as decoding asks for it: scores go into a buffer and no result of the length S is allocated.
 
     q (B, H, 1, D), k and v (B, H, S, D), scores (B, H, 1, S) to write into -> y (B, H, 1, D), AttentionCache, whose weights are in `scores`.
     Mask, bias and scale as for attention_forward; a mask of keys takes B S bytes. One row of scores has no other axis to run over, so that

@@ -136,7 +136,7 @@ class Workers:
         """Hold BLAS to one thread as long as the context lasts, and have threads hand over the interpreter soon; decoding outside has all cores.
 
         A thread that comes back from NumPy asks for the interpreter and gets it at the latest after the switch interval: 5 ms unless set, in which
-        the other thread may well finish its own piece of Python and wait in turn. 25.7 against 28.0 ms a step at 4 layers, 128 channels, batch 12 x 64.
+        the other one may well finish its piece of Python and wait in turn. 25.7 against 28.0 ms a step (4 layers, 128 channels, batch 12 x 64).
         """
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,4 +1,5 @@
-"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, padded) written in plain PyTorch; the embedding; Muon's constants.
+"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, padded) written in plain PyTorch; the
+embedding; Muon's constants.
 
 Below: the gradient checks of tests/models.
 """
@@ -13,7 +14,13 @@ from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, 
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
 
 LIMIT = 1e-10
-SHAPES = [(1, 1, "gelu_tanh", "learned"), (1, 0, "gelu", "learned"), (0, 1, "silu", "learned"), (0, 0, "relu", "learned"), (1, 0, "gelu_tanh", "rotary")]
+SHAPES = [  # tied, bias, activation, positions
+    (1, 1, "gelu_tanh", "learned"),
+    (1, 0, "gelu", "learned"),
+    (0, 1, "silu", "learned"),
+    (0, 0, "relu", "learned"),
+    (1, 0, "gelu_tanh", "rotary"),
+]
 LENGTHS = np.array([7, 5, 3, 1])  # of four rows padded to 7
 
 

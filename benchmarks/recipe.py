@@ -1,0 +1,270 @@
+"""What a recipe's ideas are worth at this size: short runs in PyTorch, where an idea is a line and needs no backward, three seeds each.
+
+    python -m benchmarks.recipe --data FILE
+    python -m benchmarks.recipe --only base "squared ReLU" --seeds 0
+
+The base is the model and the recipe of our preset `default`, for fewer steps; each variant changes one thing. What earned its place was then
+written into the library with a backward by hand; docs/RECIPE.md draws the conclusions. Most ideas are from the log of records of
+https://github.com/KellerJordan/modded-nanogpt. Two processes with one thread each take two runs at a time.
+"""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+from benchmarks.common import count, parser, show, write_json
+from minigpt.data import read_text, split, tiny_shakespeare
+from minigpt.optim.muon import POLYNOMIALS
+from minigpt.tokenizers.char import CharTokenizer
+from minigpt.training import available_cores
+
+BASE = {
+    "steps": 500, "warmup": 50, "layers": 4, "heads": 4, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015, "schedule": "linear",
+    "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": False, "zero_projections": False,
+    "value_residual": False, "embedding_residual": False, "token_shift": False, "bigrams": False, "softcap": 0, "short": 0.0, "decay": 0.0,
+}  # fmt: skip
+VARIANTS = {
+    "base": {},
+    "learned positions": {"positions": "learned"},
+    "RMSNorm": {"norm": "rms"},
+    "QK-norm": {"qk_norm": True},
+    "squared ReLU": {"activation": "squared_relu"},
+    "untied head": {"tied": False},
+    "projections start at zero": {"zero_projections": True},
+    "value residual": {"value_residual": True},
+    "embedding residual": {"embedding_residual": True},
+    "token shift": {"token_shift": True},
+    "bigram embedding": {"bigrams": True},
+    "logits capped at 15": {"softcap": 15},
+    "half the steps at T=64, B=16": {"short": 0.5},
+    "T=64, B=16": {"time": 64, "batch": 16},
+    "T=256, B=4": {"time": 256, "batch": 4},
+    "cosine schedule to 0.02": {"schedule": "cosine"},
+    "weight decay 0.1": {"decay": 0.1},
+    "Muon at 0.01": {"muon_lr": 0.01},
+    "Muon at 0.03": {"muon_lr": 0.03},
+    "4 Newton-Schulz steps, ours": {"polynomials": 4},
+    "3 Newton-Schulz steps, Jordan et al.": {"polynomials": "jordan 3"},
+    "5 Newton-Schulz steps, Jordan et al.": {"polynomials": 5},
+    "AdamW at 3e-3 for all": {"muon_lr": 0, "lr": 3e-3},
+}
+
+
+def polynomials(which):
+    """Coefficients of each Newton-Schulz step."""
+    return POLYNOMIALS[5][:3] if which == "jordan 3" else POLYNOMIALS[which]
+
+
+def make_model(c, vocab_size):
+    """The base GPT with one thing changed; c: a namespace of BASE."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    C, D = c.channels, c.channels // c.heads
+    std, residual_std = 0.02, 0.0 if c.zero_projections else 0.02 / math.sqrt(2 * c.layers)
+
+    def weight(*shape, std=std):
+        return nn.Parameter(torch.randn(shape) * std)
+
+    def norm(x, w):
+        return F.layer_norm(x, (C,), w) if c.norm == "layer" else F.rms_norm(x, (C,), w)
+
+    def turned(x, T):
+        angle = torch.arange(T)[:, None] * 10000 ** (-torch.arange(0, D, 2) / D)
+        a, b, cos, sin = *x.chunk(2, -1), angle.cos(), angle.sin()
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ln_1, self.ln_2 = nn.Parameter(torch.ones(C)), nn.Parameter(torch.ones(C))
+            self.q, self.k, self.v, self.proj = weight(C, C), weight(C, C), weight(C, C), weight(C, C, std=residual_std)
+            self.fc, self.out = weight(C, 4 * C), weight(4 * C, C, std=residual_std)
+            self.mix, self.x0, self.shift = (nn.Parameter(torch.tensor(v)) for v in ([1.0, 0.0], [1.0, 0.0], [0.0] * C))
+
+        def forward(self, x, x0, v0):
+            B, T, _ = x.shape
+            if c.embedding_residual:
+                x = self.x0[0] * x + self.x0[1] * x0
+            h = norm(x, self.ln_1)
+            if c.token_shift:
+                h = h + self.shift * F.pad(h, (0, 0, 1, 0))[:, :-1]
+            q, k, v = ((h @ w).view(B, T, c.heads, D).transpose(1, 2) for w in (self.q, self.k, self.v))
+            v0 = v if v0 is None else v0
+            if c.value_residual:
+                v = self.mix[0] * v + self.mix[1] * v0
+            if c.qk_norm:
+                q, k = F.rms_norm(q, (D,)), F.rms_norm(k, (D,))
+            if c.positions == "rotary":
+                q, k = turned(q, T), turned(k, T)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + y.transpose(1, 2).reshape(B, T, C) @ self.proj
+            h = norm(x, self.ln_2) @ self.fc
+            h = F.relu(h).square() if c.activation == "squared_relu" else F.gelu(h, approximate="tanh")
+            return x + h @ self.out, v0
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.wpe, self.head = weight(vocab_size, C), weight(c.time, C), weight(vocab_size, C)
+            self.pairs = nn.Parameter(torch.zeros(vocab_size**2, C)) if c.bigrams else None
+            self.h, self.ln_f = nn.ModuleList(Block() for _ in range(c.layers)), nn.Parameter(torch.ones(C))
+
+        def forward(self, ids):
+            x, v0 = self.wte[ids], None
+            if c.bigrams:
+                x = x + self.pairs[ids * vocab_size + F.pad(ids, (1, 0))[:, :-1]]
+            if c.positions == "learned":
+                x = x + self.wpe[: ids.shape[1]]
+            x0 = x
+            for block in self.h:
+                x, v0 = block(x, x0, v0)
+            logits = norm(x, self.ln_f) @ (self.wte if c.tied else self.head).T
+            return c.softcap * torch.tanh(logits / c.softcap) if c.softcap else logits
+
+    return Model()
+
+
+def orthogonalise(x, coefficients):
+    """minigpt.optim.newton_schulz in PyTorch."""
+    if x.shape[-2] > x.shape[-1]:
+        return orthogonalise(x.mT, coefficients).mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for a, b, k in coefficients:
+        s = x @ x.mT
+        x = a * x + (b * s + k * (s @ s)) @ x
+    return x
+
+
+def train(path, changes, seed):
+    """One run on the text at path -> validation loss over all windows of the base's length"""
+    import torch
+    from torch.nn import functional as F
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    c = SimpleNamespace(**BASE | changes)
+    text = read_text(path).text
+    tokenizer = CharTokenizer.from_text(text)
+    tokens, held_out = (torch.from_numpy(part) for part in split(tokenizer.encode(text)))
+    model, generator = make_model(c, tokenizer.vocab_size), torch.Generator().manual_seed(seed)
+    named = dict(model.named_parameters())
+    hidden = [p for name, p in named.items() if name.startswith("h.") and p.ndim == 2] if c.muon_lr else []
+    rest = [p for p in named.values() if not any(p is q for q in hidden)]
+    adamw = torch.optim.AdamW(rest, lr=c.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    momenta = [torch.zeros_like(p) for p in hidden]
+
+    def loss_of(windows):
+        return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+
+    for step in range(c.steps):
+        done = max(0.0, (step - c.warmup) / max(1, c.steps - 1 - c.warmup))
+        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)) if c.schedule == "cosine" else 1 - done)
+        T, B = (c.time // 2, 2 * c.batch) if step < c.short * c.steps else (c.time, c.batch)
+        starts = torch.randint(0, len(tokens) - T, (B,), generator=generator)
+        loss = loss_of(tokens[starts[:, None] + torch.arange(T + 1)])
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adamw.param_groups[0]["lr"] = c.lr * factor
+        adamw.step()
+        with torch.no_grad():
+            for p, m in zip(hidden, momenta):
+                m.lerp_(p.grad, 0.05)
+                p.mul_(1 - c.muon_lr * factor * c.decay)
+                u = orthogonalise(p.grad.lerp(m, 0.95), polynomials(c.polynomials))
+                p.sub_(u, alpha=c.muon_lr * factor * math.sqrt(max(1, p.shape[1] / p.shape[0])))
+    with torch.no_grad():
+        n = (len(held_out) - 1) // c.time
+        windows = held_out[(torch.arange(n) * c.time)[:, None] + torch.arange(c.time + 1)]
+        return sum(loss_of(part).item() * len(part) for part in windows.split(32)) / n
+
+
+def measure(path, names, seeds):
+    """All runs, as many at a time as there are cores -> figures"""
+
+    def run(job):
+        name, seed = job
+        command = [sys.executable, "-m", "benchmarks.recipe", "--child", json.dumps([str(path), VARIANTS[name], seed])]
+        loss = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        print(f"{name}, seed {seed}: {loss:.4f}", flush=True)
+        return loss
+
+    jobs = [(name, seed) for name in names for seed in seeds]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        losses = dict(zip(jobs, pool.map(run, jobs)))
+    return {"steps": BASE["steps"], "seeds": seeds, "losses": {name: [losses[name, seed] for seed in seeds] for name in names}}
+
+
+def table(figures):
+    """A row a variant, best first -> columns, rows"""
+    means = {name: statistics.mean(losses) for name, losses in figures["losses"].items()}
+    base = means.get("base")
+    rows = [
+        (
+            name,
+            f"{means[name]:.4f}",
+            "" if base is None else f"{means[name] - base:+.4f}",
+            ", ".join(f"{loss:.4f}" for loss in figures["losses"][name]),
+        )
+        for name in sorted(means, key=means.get)
+    ]
+    return ("variant", "validation loss, mean", "against the base", f"seeds {', '.join(map(str, figures['seeds']))}"), rows
+
+
+def describe(figures):
+    """What was measured, in a sentence."""
+    return f"Variants of preset `default`, one change each, {figures['steps']} steps in PyTorch, {len(figures['seeds'])} seeds."
+
+
+def draw(figures):
+    """Each run as a point, a row a variant, best on top -> Figure"""
+    from minigpt import plots
+
+    losses = figures["losses"]
+    names = sorted(losses, key=lambda name: -statistics.mean(losses[name]))
+    figure, ax = plots.subplots(width=7, height=0.26 * len(names) + 1)
+    for i, name in enumerate(names):
+        colour = plots.COLOURS[1 if name == "base" else 0]
+        ax.plot(losses[name], [i] * len(losses[name]), "o", color=colour, markersize=4, alpha=0.7)
+        ax.plot([statistics.mean(losses[name])] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    plots.annotate(ax, f"One change to the recipe, {figures['steps']} steps", "validation loss (nats per character)")
+    return figure
+
+
+def main(argv=None):
+    """Print the figures and, with --json, write them -> exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--child"]:
+        print(train(*json.loads(argv[1])))
+        return 0
+    made = parser(__doc__)
+    made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
+    made.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
+    made.add_argument("--steps", type=count, help="of a run, for a smoke run (default: 500)")
+    args = made.parse_args(argv)
+    if args.steps:
+        for changes in VARIANTS.values():
+            changes["steps"] = args.steps
+    with tempfile.TemporaryDirectory() as folder:
+        text = read_text(args.data) if args.data else tiny_shakespeare()
+        path = Path(folder) / "text.txt"
+        path.write_bytes(text.text.encode("utf-8"))
+        figures = measure(path, args.only or list(VARIANTS), args.seeds)
+    print(describe(figures))
+    show(table=table(figures))
+    write_json(args.json, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
