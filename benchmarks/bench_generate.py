@@ -8,6 +8,7 @@ token reads all of them once. The bandwidth is measured between turns, and its l
 """
 
 import statistics
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -73,47 +74,94 @@ def quarters(values):
     return statistics.median(values[:n]), statistics.median(values[-n:])
 
 
-def main(argv=None):
-    """Print the figures and, with --json, write them."""
-    parser = common.parser(__doc__)
-    parser.add_argument("--size", choices=tuple(SIZES), default="small", help="of the model (default: small)")
-    parser.add_argument("--turns", type=int, default=7, help="turns of each side (default: 7)")
-    args = parser.parse_args(argv)
-    config, new, long = SIZES[args.size]
-    model, figures, bandwidths = GPT(config), {"size": args.size, "new_tokens": new}, []
+def measure(size, turns):
+    """Decode on both sides in turn -> figures"""
+    config, new, long = SIZES[size]
+    model, bandwidths = GPT(config), []
     sides = {"minigpt": lambda ids, new=new: model.generate(ids, new, temperature=0)}
-    try:
+    if not common.without_torch():
         sides["transformers"] = transformers_generate(model, new)
-    except ImportError:
-        print("PyTorch or transformers is not installed (extra `parity`): timing this library alone")
-
     prompt = np.random.default_rng(0).integers(0, config.vocab_size, (8, long))
+    rows = {}
     for what, ids, count in (("batch 1", prompt[:1, :1], new), ("batch 8", prompt[:, :1], new // 2), (f"prefill of {long}", prompt[:1], 1)):
         calls = {name: lambda side=side, ids=ids, count=count: side(ids, count) for name, side in sides.items()}
-        seconds = common.take_turns(calls, args.turns, warm_up=1, between=lambda: bandwidths.append(common.memory_bandwidth(tries=3)))
-        figures[what] = {}
-        for name, values in seconds.items():
-            median = statistics.median(values)
-            rate = f"{1e3 * median:.0f} ms" if count == 1 else f"{len(ids) * count / median:.1f} tokens/s"
-            figures[what][name] = {"seconds": values, "tokens_per_second": len(ids) * count / median}
-            print(f"{args.size}, {what}: {name} {rate}")
-        if len(sides) > 1:
-            times = common.ratio(seconds["minigpt"], seconds["transformers"])
-            figures[what]["ratio"] = times._asdict()
-            print(f"  {times} times as fast as transformers")
-
-    rate = figures["batch 1"]["minigpt"]["tokens_per_second"]
-    bound = max(bandwidths) / model.store.vector.nbytes
-    figures |= {"bandwidth": max(bandwidths), "bound_tokens_per_second": bound}
-    if args.size == "gpt2":
-        print(f"memory bandwidth {max(bandwidths) / 1e9:.1f} GB/s, so at most {bound:.1f} tokens/s; reached {rate / bound:.0%}")
+        seconds = common.take_turns(calls, turns, warm_up=1, between=lambda: bandwidths.append(common.memory_bandwidth(tries=3)))
+        rows[what] = {"tokens": len(ids) * count, "seconds": seconds}
     whole = min(config.block_size - 1, 4 * new)
     first, last = quarters(seconds_by_token(model, whole))
     low, high = quarters(bytes_by_token(model, whole))
-    figures |= {"microseconds_by_quarter": [1e6 * first, 1e6 * last], "bytes_by_quarter": [low, high]}
-    print(f"first and last quarter of {whole} tokens: {1e6 * first:.0f} and {1e6 * last:.0f} us a token, {low:.0f} and {high:.0f} bytes anew")
+    return {
+        "size": size,
+        "turns": turns,
+        "rows": rows,
+        "bandwidth": max(bandwidths),
+        "bytes_of_weights": model.store.vector.nbytes,
+        "tokens_by_quarter": whole,
+        "microseconds_by_quarter": [1e6 * first, 1e6 * last],
+        "bytes_by_quarter": [low, high],
+    }
+
+
+def targets(figures):
+    """The figures that a limit was set for, and their limits -> list of Target"""
+    size, seconds = figures["size"], figures["rows"]["batch 1"]["seconds"]
+    found = []
+    if "transformers" in seconds:
+        limit = {"small": 12, "gpt2": 3}[size]
+        found.append(common.Target(f"decoding, {size}: tokens a second, of transformers'", times_as_fast(seconds).median, limit))
+    if size == "gpt2":
+        found.append(common.Target("decoding, gpt2: of the memory bandwidth over bytes of weights", share_of_bound(figures), 0.7))
+    return found
+
+
+def times_as_fast(seconds):
+    """Ours against theirs, turn by turn -> Ratio"""
+    return common.ratio(seconds["minigpt"], seconds["transformers"])
+
+
+def share_of_bound(figures):
+    """Tokens a second, batch 1, over memory bandwidth / bytes of weights."""
+    row = figures["rows"]["batch 1"]
+    rate = row["tokens"] / statistics.median(row["seconds"]["minigpt"])
+    return rate * figures["bytes_of_weights"] / figures["bandwidth"]
+
+
+def table(figures):
+    """A row a kind of decoding -> columns, rows"""
+    rows = []
+    for what, row in figures["rows"].items():
+        seconds, prefill = row["seconds"], what.startswith("prefill")
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        cells = [f"{1e3 * t:.1f} ms" if prefill else f"{row['tokens'] / t:,.1f} tokens/s" for t in medians.values()]
+        rows.append((what, *cells, *([str(times_as_fast(seconds))] if "transformers" in seconds else [])))
+    sides = list(figures["rows"]["batch 1"]["seconds"])
+    return ("what", *sides, *(["times as fast"] if len(sides) > 1 else [])), rows
+
+
+def describe(figures):
+    """What was measured, in a few sentences."""
+    (first, last), (low, high) = figures["microseconds_by_quarter"], figures["bytes_by_quarter"]
+    bandwidth, weights = figures["bandwidth"], figures["bytes_of_weights"]
+    return (
+        f"Greedy, random weights, all cores, {figures['turns']} turns. Memory bandwidth {bandwidth / 1e9:.0f} GB/s (the best seen in this run) over "
+        f"{weights / 1e6:.1f} MB of weights: at most {bandwidth / weights:,.0f} tokens/s, of which {share_of_bound(figures):.0%} are reached. "
+        f"The first quarter of {figures['tokens_by_quarter']} tokens takes {first:.0f} us a token, the last {last:.0f}; "
+        f"{low:.0f} and {high:.0f} bytes are taken anew for one."
+    )
+
+
+def main(argv=None):
+    """Print the figures and, with --json, write them -> exit code."""
+    made = common.parser(__doc__)
+    made.add_argument("--size", choices=tuple(SIZES), default="small", help="of the model (default: small)")
+    made.add_argument("--turns", type=common.count, default=7, metavar="N", help="turns of each side (default: 7)")
+    args = made.parse_args(argv)
+    figures = measure(args.size, args.turns)
+    print(describe(figures))
+    common.show(targets(figures), table(figures))
     common.write_json(args.json, figures)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
