@@ -842,7 +842,7 @@ GRADIENT_EXHIBITS = [
     gradient(
         "GELU: the derivative of the tanh form for the exact one", "ops.activations", "gelu_backward",
         "x, cdf = cache",
-        "x, cdf = cache\n    return gelu_tanh_backward(dy, GeluTanhCache(x, np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))))",
+        "x, cdf = cache\n    return gelu_tanh_backward(dy, GeluTanhCache(x, (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3))) / 2))",
         gradients.gelu, "gelu.x",
         "none: the two differ by one part in a thousand",
     ),
@@ -858,17 +858,17 @@ GRADIENT_EXHIBITS = [
     ),
     gradient(
         "GELU (tanh): the factor 3 of the cube's slope forgotten", "ops.activations", "gelu_tanh_backward",
-        "dz *= 3 * 0.044715", "dz *= 0.044715", gradients.gelu_tanh, "gelu_tanh.x",
+        "6 * 0.044715", "2 * 0.044715", gradients.gelu_tanh, "gelu_tanh.x",
         "learns, a little worse",
     ),
     gradient(
         "GELU (tanh): 0.044715 typed as 0.0447 in backward", "ops.activations", "gelu_tanh_backward",
-        "0.044715 * SQRT", "0.0447 * SQRT", gradients.gelu_tanh, "gelu_tanh.x",
+        "6 * 0.044715 * SQRT", "6 * 0.0447 * SQRT", gradients.gelu_tanh, "gelu_tanh.x",
         "none",
     ),
     gradient(
-        "GELU (tanh): the slope of tanh taken as 1 - t", "ops.activations", "gelu_tanh_backward",
-        "slope = t * t", "slope = t.copy()", gradients.gelu_tanh, "gelu_tanh.x",
+        "GELU (tanh): the factor 1 - cdf of the slope forgotten", "ops.activations", "gelu_tanh_backward",
+        "slope = 1 - cdf", "slope = np.ones_like(cdf)", gradients.gelu_tanh, "gelu_tanh.x",
         "learns worse, the more negative its activations are",
     ),
     gradient(
@@ -1173,8 +1173,8 @@ OTHER_EXHIBITS = [
     other(
         "GELU (tanh): 0.044715 typed as 0.44715, both ways",
         (
-            Edit("ops.activations", "gelu_tanh_forward", "t *= 0.044715", "t *= 0.44715"),
-            Edit("ops.activations", "gelu_tanh_backward", "dz *= 3 * 0.044715", "dz *= 3 * 0.44715"),
+            Edit("ops.activations", "gelu_tanh_forward", "cdf *= 0.044715", "cdf *= 0.44715"),
+            Edit("ops.activations", "gelu_tanh_backward", "dz2 *= 6 * 0.044715", "dz2 *= 6 * 0.44715"),
         ),
         "oracle: activations by formula", activation_oracle, "gelu_tanh",
         "none in training from scratch: it is an activation as good as any", gradients.gelu_tanh,

@@ -17,43 +17,42 @@ SQRT_HALF = math.sqrt(0.5)
 
 class GeluTanhCache(NamedTuple):
     x: np.ndarray
-    t: np.ndarray  # tanh(z)
+    cdf: np.ndarray  # (1 + tanh(z)) / 2, about Phi(x)
 
 
 def gelu_tanh_forward(x):
     """GELU in the tanh form of GPT-2.
 
-        y = x / 2 * (1 + tanh(z)),    z = sqrt(2 / pi) * (x + 0.044715 x^3)
+        y = x * (1 + tanh(z)) / 2,    z = sqrt(2 / pi) * (x + 0.044715 x^3)
 
     x -> y, GeluTanhCache. An approximation of gelu_forward, good to 5e-4 (section 2 of the paper).
     """
-    t = x * x  # x**3 would be twenty times slower
-    t *= 0.044715 * SQRT_2_OVER_PI
-    t += SQRT_2_OVER_PI
-    t *= x
-    np.tanh(t, out=t)
-    y = t + 1
-    y *= x
-    y *= 0.5
-    return y, GeluTanhCache(x, t)
+    cdf = x * x  # x**3 would be twenty times slower
+    cdf *= 0.044715 * SQRT_2_OVER_PI
+    cdf += SQRT_2_OVER_PI
+    cdf *= x
+    np.tanh(cdf, out=cdf)
+    cdf += 1
+    cdf *= 0.5
+    return x * cdf, GeluTanhCache(x, cdf)
 
 
 def gelu_tanh_backward(dy, cache):
     """Gradient of gelu_tanh_forward: dy, cache -> dx.
 
-        dx = dy * ((1 + t) / 2 + x / 2 * (1 - t^2) * dz),    dz = sqrt(2 / pi) * (1 + 3 * 0.044715 x^2)
+    The slope of cdf = (1 + tanh(z)) / 2 is 2 cdf (1 - cdf) dz, with dz = sqrt(2 / pi) * (1 + 3 * 0.044715 x^2), so that
+
+        dx = dy * cdf * (1 + 2 (1 - cdf) x dz)
     """
-    x, t = cache
-    dz = x * x
-    dz *= 3 * 0.044715 * SQRT_2_OVER_PI
-    dz += SQRT_2_OVER_PI
-    dz *= x
-    slope = t * t  # forward: t = tanh(z), whose slope is 1 - t^2
-    np.subtract(1, slope, out=slope)
-    slope *= dz
-    slope += t
+    x, cdf = cache
+    dz2 = x * x  # becomes 2 x dz
+    dz2 *= 6 * 0.044715 * SQRT_2_OVER_PI
+    dz2 += 2 * SQRT_2_OVER_PI
+    dz2 *= x
+    slope = 1 - cdf
+    slope *= dz2
     slope += 1
-    slope *= 0.5
+    slope *= cdf
     slope *= dy
     return slope
 
