@@ -27,7 +27,7 @@ RUNS = {  # name -> title in the report, module, options, options of a smoke run
     "time-to-loss": (
         "Time to a loss, tiny Shakespeare",
         "bench_time_to_loss",
-        ["--best", "--target-steps", "400"],
+        ["--best"],
         ["--steps", "20"],
     ),
     "generate-small": ("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),

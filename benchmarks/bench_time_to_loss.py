@@ -1,8 +1,7 @@
 """Time to a loss on tiny Shakespeare, against nanoGPT's recipe for a CPU in PyTorch on the same machine (benchmarks/nanogpt.py).
 
-    python -m benchmarks.bench_time_to_loss                       nanoGPT's recipe, then our presets `quick` and `default`
-    python -m benchmarks.bench_time_to_loss --best                and `best`, ten minutes
-    python -m benchmarks.bench_time_to_loss --target-steps 400    and a run of 400 steps, meant to end at nanoGPT's loss as soon as it can
+    python -m benchmarks.bench_time_to_loss           nanoGPT's recipe, then our presets `quick` and `default`, and SHORT
+    python -m benchmarks.bench_time_to_loss --best    and `best`, ten minutes
 
 Each run is a process of its own, one after another, A B A B .... Seconds are those of training with its evaluations, without imports, on both
 sides; ours include saving and the choice of threads, and each of our validation losses is of the whole split. nanoGPT's loss is measured on the same
@@ -28,6 +27,9 @@ from minigpt.training import PRESETS, read_metrics
 
 PRESETS_TO_RUN = ("quick", "default")
 BEST_SECONDS = 600
+# A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with shorter windows, and its rate at zero by then
+SHORT = ["--preset", "quick", "--n-layer", "2", "--block-size", "64", "--muon-lr", "0.02", "--warmup", "15", "--steps", "600"]
+SHORT += ["--eval-interval", "600", "--save-interval", "600"]
 
 
 def run(command):
@@ -66,9 +68,8 @@ def loss_within(rows, seconds):
 def plan(args):
     """What our side runs: name -> options of `minigpt train`. Presets that are not there are left out, with a line."""
     wanted = {preset: ["--preset", preset] for preset in args.presets} | ({"best": ["--preset", "best"]} if args.best else {})
-    if args.target_steps:
-        interval = ["--eval-interval", str(args.target_steps), "--save-interval", str(args.target_steps)]
-        wanted["target"] = ["--preset", args.target_preset, "--steps", str(args.target_steps), *interval]
+    if args.short:
+        wanted["short"] = SHORT
     if args.steps:
         wanted = {name: [*options, "--steps", str(args.steps)] for name, options in wanted.items()}
     for name, options in list(wanted.items()):
@@ -199,8 +200,7 @@ def main(argv=None):
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
     made.add_argument("--presets", nargs="*", default=list(PRESETS_TO_RUN), metavar="NAME", help=f"of ours (default: {' '.join(PRESETS_TO_RUN)})")
     made.add_argument("--best", action="store_true", help="run preset best as well (default: not)")
-    made.add_argument("--target-steps", type=count, metavar="N", help="run a preset for N steps as well, to end at nanoGPT's loss (default: not)")
-    made.add_argument("--target-preset", default="quick", metavar="NAME", help="the preset of --target-steps (default: quick)")
+    made.add_argument("--no-short", dest="short", action="store_false", help="leave out the run that is meant to end at nanoGPT's loss (default: run it)")
     made.add_argument("--turns", type=count, default=1, metavar="N", help="runs of each (default: 1)")
     made.add_argument("--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of our first turn (default: 0)")

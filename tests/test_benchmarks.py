@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss
+from benchmarks import bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
 from minigpt import GPTConfig
 from minigpt.errors import MinigptError
@@ -198,12 +198,67 @@ def test_presets_that_are_missing_are_left_out(capsys, monkeypatch):
     monkeypatch.setattr(bench_time_to_loss, "PRESETS", {"default": ({}, {})})
 
     class Args:
-        presets, best, target_steps, target_preset, steps = ["quick", "default"], True, 300, "default", None
+        presets, best, short, steps = ["quick", "default"], True, False, 300
 
     found = bench_time_to_loss.plan(Args)
-    assert list(found) == ["default", "target"]
-    assert found["target"][:4] == ["--preset", "default", "--steps", "300"]
+    assert found == {"default": ["--preset", "default", "--steps", "300"]}
     assert "leaving out quick" in capsys.readouterr().out
+
+
+DECODING = {
+    "size": "gpt2", "turns": 3, "bytes_of_weights": 5e8, "tokens_by_quarter": 40, "microseconds_by_quarter": [9.0, 10.0], "bytes_by_quarter": [7, 8],
+    "rows": {
+        "batch 1": {"tokens": 40, "seconds": {"minigpt": [1.0, 0.5, 0.8], "transformers": [2.0, 2.0, 2.0]}, "bandwidths": [4e10, 4e10, 5e10]},
+        "prefill of 9": {"tokens": 1, "seconds": {"minigpt": [0.2] * 3, "transformers": [0.1] * 3}, "bandwidths": [4e10] * 3},
+    },
+}  # fmt: skip
+
+
+def test_decoding_is_compared_with_the_bandwidth_of_its_own_turn():
+    speed, share = bench_generate.targets(DECODING)
+    assert speed.figure == 2.5 and not speed.met
+    assert share.figure == pytest.approx(0.5)  # 40 of 80, 80 of 80 and 50 of 100 tokens a second
+    (columns, (decoding, prefill)) = bench_generate.table(DECODING)
+    assert decoding[:3] == ("batch 1", "50.0 tokens/s", "20.0 tokens/s") and prefill[1] == "200.0 ms" and len(columns) == len(decoding)
+    assert "50% are reached" in bench_generate.describe(DECODING)
+
+
+def test_import_target():
+    (target,) = bench_import.targets({"turns": 3, "seconds": {"numpy": [0.1, 0.1, 0.2], "minigpt": [0.12, 0.14, 0.32]}})
+    assert target.figure == pytest.approx(1.4) and target.met
+
+
+def test_recipe_table_is_sorted_and_relative_to_the_base():
+    figures = {"steps": 5, "seeds": [0, 1], "losses": {"base": [1.5, 1.7], "RMSNorm": [1.4, 1.6]}}
+    _, ((first, mean, difference, _), (second, *_)) = recipe.table(figures)
+    assert (first, mean, difference, second) == ("RMSNorm", "1.5000", "-0.1000", "base")
+    assert recipe.draw(figures).axes[0].get_yticklabels()[-1].get_text() == "RMSNorm"
+
+
+@pytest.mark.parity
+def test_recipe_base_is_our_default(rng):
+    """The same loss as this library's GPT of preset `default`, on its weights."""
+    torch = pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    from minigpt import GPT
+    from minigpt.training import PRESETS
+
+    torch.manual_seed(0)
+    theirs = recipe.make_model(SimpleNamespace(**recipe.BASE), 11)
+    model, training = PRESETS["default"]
+    base = recipe.BASE
+    assert (base["batch"], base["lr"], base["muon_lr"], base["schedule"]) == tuple(training[k] for k in ("batch_size", "lr", "muon_lr", "schedule"))
+    ours, weights = GPT(GPTConfig(11, **model)), {name: value.detach().numpy() for name, value in theirs.named_parameters()}
+    p = ours.parameters
+    p["wte.weight"][...] = weights["wte"]
+    for i in range(model["n_layer"]):
+        p[f"h.{i}.attn.c_attn.weight"][...] = np.concatenate([weights[f"h.{i}.{name}"] for name in "qkv"], axis=1)
+        for name, part in {"attn.c_proj": "proj", "mlp.c_fc": "fc", "mlp.c_proj": "out"}.items():
+            p[f"h.{i}.{name}.weight"][...] = weights[f"h.{i}.{part}"]
+    ids = rng.integers(0, 11, (2, 20))
+    with torch.no_grad():
+        np.testing.assert_allclose(ours.logits(ids), theirs(torch.from_numpy(ids)).numpy(), rtol=0, atol=1e-5)
 
 
 def test_slope_is_of_the_upper_end():
