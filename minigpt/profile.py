@@ -338,7 +338,7 @@ def timed(x):
 
 
 class TimedWorkers:
-    """The workers of a trainer, with a clock on each of their threads. In the meantime the calling thread waits."""
+    """The workers of a trainer, with a clock on each of their threads, and one for what the calling thread takes on."""
 
     def __init__(self, workers, clocks):
         self.workers, self.clocks = workers, clocks

@@ -60,7 +60,7 @@ MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps"
 # Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
 PRESETS = {
     "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 600, "batch_size": 8, "eval_interval": 200, "save_interval": 600}),
-    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1400, "batch_size": 8, "eval_interval": 350, "save_interval": 350}),
+    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1600, "batch_size": 8, "eval_interval": 400, "save_interval": 400}),
     "best": (
         ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 5, "n_embd": 160},
         MUON | {"steps": 2000, "batch_size": 8, "newton_schulz_steps": 4, "eval_interval": 400, "save_interval": 400},

@@ -9,7 +9,8 @@ import ctypes
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -129,7 +130,7 @@ class Workers:
         self.threads = usable_threads() if threads is None else threads
         check_threads(self.threads)
         self.blas = ThreadpoolController().select(user_api="blas")
-        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None  # the calling thread works as well
 
     @contextmanager
     def one_blas_thread(self):
@@ -147,11 +148,29 @@ class Workers:
             sys.setswitchinterval(interval)
 
     def map(self, function, parts):
-        """function of each part -> the list of results, in order; exceptions come out here."""
+        """function of each part -> the list of results, in order; exceptions come out here.
+
+        The calling thread takes parts like the others, so that one thread fewer has to be woken.
+        """
         parts = list(parts)
-        if self.pool is None or len(parts) < 2:
-            return [quietly(function, part) for part in parts]
-        return list(self.pool.map(quietly, [function] * len(parts), parts))
+        results, left = [None] * len(parts), deque(range(len(parts)))
+
+        def work():
+            while left:
+                try:
+                    i = left.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                results[i] = quietly(function, parts[i])
+
+        others = [self.pool.submit(work) for _ in range(min(self.threads, len(parts)) - 1)]
+        try:
+            work()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+        return results
 
     def close(self):
         """End the threads."""

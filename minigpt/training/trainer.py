@@ -22,6 +22,7 @@ from minigpt.errors import MinigptError
 from minigpt.memory import check_memory
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
+from minigpt.optim.base import slices
 from minigpt.training.threads import Workers, candidates, check_threads, describe_settings, measure_threads, thread_settings, usable_threads
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
@@ -176,9 +177,12 @@ class Trainer:
                 if s == shard
             )
 
+        def add(part):
+            for gradient in self.gradients[1:]:
+                self.gradients[0].vector[part] += gradient.vector[part]
+
         loss = sum(self.workers.map(work, range(self.config.shards)))
-        for gradient in self.gradients[1:]:
-            self.gradients[0].vector += gradient.vector
+        self.workers.map(add, slices(self.gradients[0].vector.size, self.workers.threads))
         return loss
 
     def shards(self):
