@@ -200,7 +200,7 @@ def main(argv=None):
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
     made.add_argument("--presets", nargs="*", default=list(PRESETS_TO_RUN), metavar="NAME", help=f"of ours (default: {' '.join(PRESETS_TO_RUN)})")
     made.add_argument("--best", action="store_true", help="run preset best as well (default: not)")
-    made.add_argument("--no-short", dest="short", action="store_false", help="leave out the run that is meant to end at nanoGPT's loss (default: run it)")
+    made.add_argument("--no-short", dest="short", action="store_false", help="leave out the run meant to end at nanoGPT's loss (default: run it)")
     made.add_argument("--turns", type=count, default=1, metavar="N", help="runs of each (default: 1)")
     made.add_argument("--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of our first turn (default: 0)")

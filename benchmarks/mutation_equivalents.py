@@ -39,7 +39,7 @@ EQUIVALENT = {
     (
         "ops/attention",
         "",
-        "QUERY_BLOCK = 64  # queries that memory-lean attention takes at a time: against 128, a tenth faster at T=256, a twentieth slower from 1024 on",
+        "QUERY_BLOCK = 64  # queries that memory-lean attention takes at a time: against 128, a tenth faster at T=256, a twentieth slower from 1024 on",  # noqa: E501
         "64 -> 65",
     ): SPEED,
     ("ops/attention", "AttentionCache.weights", "return self.weights_kq.swapaxes(-1, -2)", "-2 -> 2"): AXES,
