@@ -30,6 +30,8 @@ BEST_SECONDS = 600
 # A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with shorter windows, and its rate at zero by then
 SHORT = ["--preset", "quick", "--n-layer", "2", "--block-size", "64", "--muon-lr", "0.02", "--warmup", "15", "--steps", "600"]
 SHORT += ["--eval-interval", "600", "--save-interval", "600"]
+# `default`, cut so that it ends within nanoGPT's wall-clock where the default just fails to
+LEVEL = ["--preset", "default", "--steps", "1400", "--eval-interval", "1400", "--save-interval", "1400"]
 
 
 def run(command):
@@ -70,6 +72,8 @@ def plan(args):
     wanted = {preset: ["--preset", preset] for preset in args.presets} | ({"best": ["--preset", "best"]} if args.best else {})
     if args.short:
         wanted["short"] = SHORT
+    if args.level:
+        wanted["level"] = LEVEL
     if args.steps:
         wanted = {name: [*options, "--steps", str(args.steps)] for name, options in wanted.items()}
     for name, options in list(wanted.items()):
@@ -201,6 +205,7 @@ def main(argv=None):
     made.add_argument("--presets", nargs="*", default=list(PRESETS_TO_RUN), metavar="NAME", help=f"of ours (default: {' '.join(PRESETS_TO_RUN)})")
     made.add_argument("--best", action="store_true", help="run preset best as well (default: not)")
     made.add_argument("--no-short", dest="short", action="store_false", help="leave out the run meant to end at nanoGPT's loss (default: run it)")
+    made.add_argument("--level", action="store_true", help="a run that ends within nanoGPT's wall-clock as well (default: not)")
     made.add_argument("--turns", type=count, default=1, metavar="N", help="runs of each (default: 1)")
     made.add_argument("--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="seed of our first turn (default: 0)")

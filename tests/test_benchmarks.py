@@ -198,7 +198,7 @@ def test_presets_that_are_missing_are_left_out(capsys, monkeypatch):
     monkeypatch.setattr(bench_time_to_loss, "PRESETS", {"default": ({}, {})})
 
     class Args:
-        presets, best, short, steps = ["quick", "default"], True, False, 300
+        presets, best, short, level, steps = ["quick", "default"], True, False, False, 300
 
     found = bench_time_to_loss.plan(Args)
     assert found == {"default": ["--preset", "default", "--steps", "300"]}
