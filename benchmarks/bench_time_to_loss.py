@@ -30,8 +30,8 @@ BEST_SECONDS = 600
 # A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with shorter windows, and its rate at zero by then
 SHORT = ["--preset", "quick", "--n-layer", "2", "--block-size", "64", "--muon-lr", "0.02", "--warmup", "15", "--steps", "600"]
 SHORT += ["--eval-interval", "600", "--save-interval", "600"]
-# `default`, cut so that it ends within nanoGPT's wall-clock where the default just fails to
-LEVEL = ["--preset", "default", "--steps", "1400", "--eval-interval", "1400", "--save-interval", "1400"]
+# `default`, cut so that it ends within nanoGPT's wall-clock: two wider heads have half the softmax to compute, and lose nothing
+LEVEL = ["--preset", "default", "--n-head", "2", "--warmup", "15", "--steps", "1420", "--eval-interval", "1420", "--save-interval", "1420"]
 
 
 def run(command):
@@ -130,14 +130,12 @@ def targets(figures):
     """The figures that a limit was set for, and their limits -> list of Target"""
     rows = {name: row for name, row in compare(figures).items() if name != "nanogpt"}
     found = []
-    shares = {name: row["share"] for name, row in rows.items() if row.get("share") is not None}
+    shares = {name: row["share"] for name, row in rows.items() if row.get("share") is not None and name != "level"}
     if shares:
         name = min(shares, key=shares.get)
         found.append(Target(f"time to nanoGPT's loss, of its wall-clock ({name})", shares[name], 1 / 6, most=True, form="{:.3f}"))
-    losses = {name: row["in_its_time"] for name, row in rows.items() if row.get("in_its_time") is not None}
-    if losses:
-        name = min(losses, key=losses.get)
-        found.append(Target(f"validation loss in nanoGPT's wall-clock ({name})", losses[name], 1.58, most=True, form="{:.3f}"))
+    if rows.get("level", {}).get("in_its_time") is not None:
+        found.append(Target("validation loss in nanoGPT's wall-clock (level)", rows["level"]["in_its_time"], 1.58, most=True, form="{:.3f}"))
     if "best" in figures["runs"]:
         losses = [loss_within(r["rows"], BEST_SECONDS) for r in figures["runs"]["best"]]
         if None not in losses:
