@@ -30,7 +30,6 @@ RUNS = {  # name -> title in the report, module, options, options of a smoke run
         ["--best"],
         ["--steps", "20"],
     ),
-    "loss-in-time": ("Loss in nanoGPT's wall-clock", "bench_time_to_loss", ["--level", "--no-short", "--presets"], ["--steps", "20"]),
     "generate-small": ("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
     "generate-gpt2": ("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
     "memory": ("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
@@ -39,7 +38,7 @@ RUNS = {  # name -> title in the report, module, options, options of a smoke run
     "ops": ("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": ("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
-WITH_DATA = ("time-to-loss", "loss-in-time", "recipe")
+WITH_DATA = ("time-to-loss", "recipe")
 
 
 def module_of(name):

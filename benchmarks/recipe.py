@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
 from benchmarks.common import count, parser, show, write_json
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.optim.muon import POLYNOMIALS
@@ -25,9 +27,9 @@ from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import available_cores
 
 BASE = {
-    "steps": 250, "warmup": 50, "layers": 4, "heads": 4, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015,
+    "steps": 250, "warmup": 15, "layers": 4, "heads": 2, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015,
     "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": False,
-    "value_residual": False, "bigrams": False, "short": 0.0,
+    "value_residual": False, "bigrams": False, "first_half": None, "cosine": False,
 }  # fmt: skip
 VARIANTS = {
     "base": {},
@@ -38,11 +40,14 @@ VARIANTS = {
     "untied head": {"tied": False},
     "value residual": {"value_residual": True},
     "bigram embedding": {"bigrams": True},
-    "half the steps at T=64, B=16": {"short": 0.5},
+    "first half at T=64, B=16": {"first_half": (64, 16)},
+    "first half at B=4, then 12": {"first_half": (128, 4), "batch": 12},
+    "cosine schedule to a tenth": {"cosine": True},
     "3 Newton-Schulz steps, Jordan et al.": {"polynomials": "jordan 3"},
     "5 Newton-Schulz steps, Jordan et al.": {"polynomials": 5},
     "AdamW at 3e-3 for all": {"muon_lr": 0, "lr": 3e-3},
 }
+EVERY = 10  # steps that a point of the training curve is the mean of
 
 
 def polynomials(which):
@@ -127,7 +132,7 @@ def orthogonalise(x, coefficients):
 
 
 def train(path, changes, seed):
-    """One run on the text at path -> validation loss over all windows of the base's length"""
+    """One run on the text at path -> validation loss over all windows of the base's length, training losses of each EVERY steps"""
     import torch
     from torch.nn import functional as F
 
@@ -147,14 +152,16 @@ def train(path, changes, seed):
     def loss_of(windows):
         return F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
 
+    losses = []
     for step in range(c.steps):
         done = max(0.0, (step - c.warmup) / max(1, c.steps - 1 - c.warmup))
-        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (1 - done)
-        T, B = (c.time // 2, 2 * c.batch) if step < c.short * c.steps else (c.time, c.batch)
+        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (0.1 + 0.45 * (1 + math.cos(math.pi * done)) if c.cosine else 1 - done)
+        T, B = c.first_half if c.first_half and step < c.steps // 2 else (c.time, c.batch)
         starts = torch.randint(0, len(tokens) - T, (B,), generator=generator)
         loss = loss_of(tokens[starts[:, None] + torch.arange(T + 1)])
         model.zero_grad(set_to_none=True)
         loss.backward()
+        losses.append(loss.item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adamw.param_groups[0]["lr"] = c.lr * factor
         adamw.step()
@@ -166,23 +173,25 @@ def train(path, changes, seed):
     with torch.no_grad():
         n = (len(held_out) - 1) // c.time
         windows = held_out[(torch.arange(n) * c.time)[:, None] + torch.arange(c.time + 1)]
-        return sum(loss_of(part).item() * len(part) for part in windows.split(32)) / n
+        validation = sum(loss_of(part).item() * len(part) for part in windows.split(32)) / n
+    return validation, [statistics.mean(losses[i : i + EVERY]) for i in range(0, len(losses) - EVERY + 1, EVERY)]
 
 
-def measure(path, names, seeds):
+def measure(path, names, seeds, steps):
     """All runs, as many at a time as there are cores -> figures"""
 
     def run(job):
         name, seed = job
-        command = [sys.executable, "-m", "benchmarks.recipe", "--child", json.dumps([str(path), VARIANTS[name], seed])]
-        loss = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        command = [sys.executable, "-m", "benchmarks.recipe", "--child", json.dumps([str(path), VARIANTS[name] | {"steps": steps}, seed])]
+        loss, curve = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(f"{name}, seed {seed}: {loss:.4f}", flush=True)
-        return loss
+        return loss, curve
 
     jobs = [(name, seed) for name in names for seed in seeds]
     with ThreadPoolExecutor(available_cores()) as pool:
-        losses = dict(zip(jobs, pool.map(run, jobs)))
-    return {"steps": BASE["steps"], "seeds": seeds, "losses": {name: [losses[name, seed] for seed in seeds] for name in names}}
+        found = dict(zip(jobs, pool.map(run, jobs)))
+    losses, curves = ({name: [found[name, seed][i] for seed in seeds] for name in names} for i in range(2))
+    return {"steps": steps, "seeds": seeds, "every": EVERY, "losses": losses, "curves": curves}
 
 
 def table(figures):
@@ -207,18 +216,26 @@ def describe(figures):
 
 
 def draw(figures):
-    """Each run as a point, a row a variant, best on top -> Figure"""
+    """A panel a variant, best first: its training loss less the base's of the same seed, over the steps, in the title that of validation -> Figure"""
     from minigpt import plots
 
-    losses = figures["losses"]
-    names = sorted(losses, key=lambda name: -statistics.mean(losses[name]))
-    figure, ax = plots.subplots(width=7, height=0.26 * len(names) + 1)
-    for i, name in enumerate(names):
-        colour = plots.COLOURS[1 if name == "base" else 0]
-        ax.plot(losses[name], [i] * len(losses[name]), "o", color=colour, markersize=4, alpha=0.7)
-        ax.plot([statistics.mean(losses[name])] * 2, [i - 0.3, i + 0.3], color=colour, linewidth=2)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    plots.annotate(ax, f"One change to the recipe, {figures['steps']} steps", "validation loss (nats per character)")
+    losses, curves = figures["losses"], figures["curves"]
+    names = sorted((name for name in losses if name != "base"), key=lambda name: statistics.mean(losses[name]))
+    columns = 3
+    rows = max(1, math.ceil(len(names) / columns))
+    figure, axes = plots.subplots(rows, columns, width=9, height=1.7 * rows)
+    for ax, name in zip(axes.flat, names):
+        gains = np.array(curves[name]) - np.array(curves["base"])
+        steps = figures["every"] * (1 + np.arange(gains.shape[1]))
+        for gain in gains:
+            ax.plot(steps, gain, color=plots.COLOURS[0], linewidth=0.7, alpha=0.5)
+        ax.plot(steps, gains.mean(axis=0), color=plots.COLOURS[0], linewidth=1.8)
+        ax.axhline(0, color=plots.COLOURS[1], linewidth=1)
+        ax.set_ylim(-0.35, 0.35)
+        ax.set_title(f"{name}: {statistics.mean(losses[name]) - statistics.mean(losses['base']):+.3f}", loc="left", fontsize=8.5)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    plots.annotate(axes.flat[0], y="loss less the base's")
     return figure
 
 
@@ -226,22 +243,19 @@ def main(argv=None):
     """Print the figures and, with --json, write them -> exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["--child"]:
-        print(train(*json.loads(argv[1])))
+        print(json.dumps(train(*json.loads(argv[1]))))
         return 0
     made = parser(__doc__)
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
     made.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
-    made.add_argument("--steps", type=count, help="of a run, for a smoke run (default: 250)")
+    made.add_argument("--steps", type=count, default=BASE["steps"], metavar="N", help=f"of a run (default: {BASE['steps']})")
     args = made.parse_args(argv)
-    if args.steps:
-        for changes in VARIANTS.values():
-            changes["steps"] = args.steps
     with tempfile.TemporaryDirectory() as folder:
         text = read_text(args.data) if args.data else tiny_shakespeare()
         path = Path(folder) / "text.txt"
         path.write_bytes(text.text.encode("utf-8"))
-        figures = measure(path, args.only or list(VARIANTS), args.seeds)
+        figures = measure(path, args.only or list(VARIANTS), args.seeds, args.steps)
     print(describe(figures))
     show(table=table(figures))
     write_json(args.json, figures)

@@ -54,13 +54,13 @@ class TrainConfig:
             raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
 
 
-ROTARY = {"n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False, "positions": "rotary"}
-MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps": 3, "warmup": 50, "schedule": "linear", "final_lr": 0.0}
+ROTARY = {"n_layer": 4, "n_head": 2, "n_embd": 128, "bias": False, "positions": "rotary"}
+MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps": 3, "warmup": 15, "schedule": "linear", "final_lr": 0.0}
 
 # Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
 PRESETS = {
-    "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 600, "batch_size": 8, "eval_interval": 200, "save_interval": 600}),
-    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1600, "batch_size": 8, "eval_interval": 400, "save_interval": 400}),
+    "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500}),
+    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1400, "batch_size": 8, "eval_interval": 350, "save_interval": 350}),
     "best": (
         ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 5, "n_embd": 160},
         MUON | {"steps": 2000, "batch_size": 8, "newton_schulz_steps": 4, "eval_interval": 400, "save_interval": 400},
