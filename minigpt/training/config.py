@@ -62,8 +62,8 @@ PRESETS = {
     "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500}),
     "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1400, "batch_size": 8, "eval_interval": 350, "save_interval": 350}),
     "best": (
-        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 5, "n_embd": 160},
-        MUON | {"steps": 2000, "batch_size": 8, "newton_schulz_steps": 4, "eval_interval": 400, "save_interval": 400},
+        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192},
+        MUON | {"steps": 1800, "batch_size": 8, "newton_schulz_steps": 4, "weight_decay": 0.2, "eval_interval": 300, "save_interval": 300},
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
     "nanogpt-cpu": (
