@@ -120,7 +120,8 @@ def describe(figures):
     return (
         f"{f['size']}: {f['layers']} layers, {f['heads']} heads, {f['channels']} channels, vocabulary {f['vocab_size']:,}, T={f['block_size']}, "
         f"B={f['batch_size']}; minigpt on {f['threads']} threads with {f['optimizer']}. GEMM {f['gemm_gflops']:.0f} GFLOP/s; a step is "
-        f"{f['model_gflop']:.2f} GFLOP, floor {f['model_gflop'] / f['gemm_gflops'] * 1e3:.1f} ms."
+        f"{f['model_gflop']:.2f} GFLOP, floor {f['model_gflop'] / f['gemm_gflops'] * 1e3:.1f} ms. Model FLOPs count attention "
+        "whole (PaLM, appendix B), also where blocks that the mask hides are skipped."
     )
 
 

@@ -165,7 +165,8 @@ def describe(figures):
     """What was measured, in a sentence."""
     return (
         f"Text of SHA-256 {figures['text'][:12]}..., {figures['turns']} run(s) each, in turn. Losses are measured at the steps that a run evaluates: "
-        "a time to a loss is that of the first one not above it."
+        "a time to a loss is that of the first one not above it. Each side is scored on the "
+        "whole validation split, in windows of its own length (nanoGPT's is 64)."
     )
 
 

@@ -19,9 +19,10 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from minigpt.training import available_cores
+from minigpt.training.threads import THREAD_SETTINGS
 
 PAUSE = 0.3  # seconds between sides: threads of the other side's OpenMP or BLAS spin on for a while after their work
-SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+SETTINGS = (*THREAD_SETTINGS, "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 HEAD = ("what", "figure", "target", "met")  # columns of a table of targets
 
@@ -66,9 +67,9 @@ def take_turns(sides, turns, calls=1, warm_up=3, between=None, pause=PAUSE):
 
 def ratio(ours, theirs):
     """How many times as fast we are: theirs / ours, turn by turn -> Ratio."""
-    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    cut = len(ratios) // 10
-    return Ratio(statistics.median(ratios), ratios[cut], ratios[-1 - cut], len(ratios))
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    low, high = np.quantile(ratios, (0.1, 0.9))
+    return Ratio(statistics.median(ratios), float(low), float(high), len(ratios))
 
 
 class Target(NamedTuple):

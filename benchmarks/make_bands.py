@@ -15,7 +15,7 @@ from pathlib import Path
 
 from minigpt import cli
 from minigpt.errors import MinigptError
-from minigpt.training.bands import FOLDER, make_band, read_band, write_band
+from minigpt.training.bands import FEWEST, FOLDER, make_band, read_band, write_band
 
 
 def main(argv=None):
@@ -33,6 +33,13 @@ def main(argv=None):
 
 def make(args, train_options):
     """From parsed arguments to a file -> exit code."""
+    ours = ("--data", "--preset", "--seed", "--out", "--resume")
+    for option in train_options:
+        if option.split("=")[0] in ours:
+            raise MinigptError(f"{option}: a band sets {', '.join(ours[1:])} itself")
+    texts = args.data or [None]
+    if not args.folders and args.seeds * len(texts) < FEWEST:
+        raise MinigptError(f"a band of {args.seeds * len(texts)} runs, at least {FEWEST} are needed")
     with tempfile.TemporaryDirectory() as temporary:
         if args.folders:
             if train_options:
@@ -41,7 +48,7 @@ def make(args, train_options):
         else:
             folders = []
             for seed in range(1, args.seeds + 1):
-                for number, data in enumerate(args.data or [None]):
+                for number, data in enumerate(texts):
                     folders.append(Path(args.keep or temporary) / (f"{args.preset}-{seed}" + f"-{number}" * (number > 0)))
                     options = [] if data is None else ["--data", data]
                     print(f"\n{args.preset}, seed {seed}" + f", {data}" * (data is not None), flush=True)

@@ -21,7 +21,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from benchmarks.common import count, parser, show, write_json
+from minigpt.cli import guard
 from minigpt.data import read_text, split, tiny_shakespeare
+from minigpt.errors import MinigptError
 from minigpt.optim.muon import POLYNOMIALS
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import available_cores
@@ -183,7 +185,11 @@ def measure(path, names, seeds, steps):
     def run(job):
         name, seed = job
         command = [sys.executable, "-m", "benchmarks.recipe", "--child", json.dumps([str(path), VARIANTS[name] | {"steps": steps}, seed])]
-        loss, curve = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise MinigptError(f"{name}, seed {seed}: {why[0]}")
+        loss, curve = json.loads(done.stdout)
         print(f"{name}, seed {seed}: {loss:.4f}", flush=True)
         return loss, curve
 
@@ -216,10 +222,15 @@ def describe(figures):
 
 
 def draw(figures):
-    """A panel a variant, best first: its training loss less the base's of the same seed, over the steps, in the title that of validation -> Figure"""
+    """A panel a variant, best first: its training loss less the base's of the same seed, and the difference in validation -> Figure, or None
+
+    None without a base. Thin lines are seeds, the thick one is their mean.
+    """
     from minigpt import plots
 
     losses, curves = figures["losses"], figures["curves"]
+    if "base" not in losses:
+        return None
     names = sorted((name for name in losses if name != "base"), key=lambda name: statistics.mean(losses[name]))
     columns = 3
     rows = max(1, math.ceil(len(names) / columns))
@@ -250,7 +261,11 @@ def main(argv=None):
     made.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     made.add_argument("--steps", type=count, default=BASE["steps"], metavar="N", help=f"of a run (default: {BASE['steps']})")
-    args = made.parse_args(argv)
+    return guard(run, made.parse_args(argv))
+
+
+def run(args):
+    """From parsed arguments to figures -> exit code."""
     with tempfile.TemporaryDirectory() as folder:
         text = read_text(args.data) if args.data else tiny_shakespeare()
         path = Path(folder) / "text.txt"
@@ -259,7 +274,6 @@ def main(argv=None):
     print(describe(figures))
     show(table=table(figures))
     write_json(args.json, figures)
-    return 0
 
 
 if __name__ == "__main__":

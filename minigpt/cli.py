@@ -200,6 +200,8 @@ def train(args):
     settings = run_settings(args, out / "last" if resuming else None)
     check_threads(args.threads)
     if "shards" not in settings:
+        if args.threads != "auto" and args.threads > settings["batch_size"]:
+            raise MinigptError(f"threads is {args.threads}, there are only {settings['batch_size']} rows in a batch (--batch-size) to share out")
         settings["shards"] = min(usable_threads() if args.threads == "auto" else args.threads, settings["batch_size"])
 
     corpus = tiny_shakespeare(args.data) if args.data is None else read_text(args.data)
@@ -376,7 +378,8 @@ def evaluate_command(args):
     train_tokens, val_tokens = split(tokens)
     tokens = {"validation": val_tokens, "train": train_tokens, "all": tokens}[args.split]
     keep_freed_memory()
-    loss = evaluate(model, tokens, args.batch_size, Workers())
+    workers = Workers()
+    loss = evaluate(model, tokens, -(-args.batch_size // workers.threads), workers)
     print(f"text: {corpus.source}, SHA-256 {corpus.sha256}")
     print(f"{args.split} loss {loss:.4f}")
 

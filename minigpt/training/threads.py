@@ -116,7 +116,9 @@ def keep_freed_memory():
     except (AttributeError, OSError):  # musl has no mallopt
         return False
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
-    return bool(mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1) and mallopt(arena_max, 1))
+    done = [mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)]  # older glibc refuses more than 32 MiB
+    done += [mallopt(trim_threshold, (1 << 31) - 1), mallopt(arena_max, 1)]
+    return all(done)
 
 
 class Workers:

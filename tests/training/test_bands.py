@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import make_bands
 from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, cli, plots
 from minigpt.training import PRESETS, TrainConfig, Trainer, bands
 from minigpt.training.bands import FREE, find_band, interval, kept_bands, make_band, read_band, smoothed, write_band
@@ -179,7 +180,7 @@ def test_kept_bands_are_those_of_the_presets():
             assert kept.why_not(config, TrainConfig(**training), text) is None, f"{kept.preset}: make its band anew"
         assert kept.val.steps[-1] == training["steps"]
         assert 0 not in [r["seed"] for r in kept.runs]
-    assert all((bands.FOLDER / f"{kept.preset}.json").exists() for kept in kept_bands())
+    assert {kept.preset for kept in kept_bands()} == set(PRESETS)
 
 
 def test_kept_bands_are_in_a_wheel():
@@ -191,6 +192,16 @@ def test_kept_bands_are_in_a_wheel():
 
 TINY = {"steps": 6, "n-layer": 1, "n-head": 2, "n-embd": 8, "block-size": 8, "batch-size": 4, "eval-interval": 3, "save-interval": 100, "shards": 2}
 TINY = [part for option, value in TINY.items() for part in (f"--{option}", str(value))]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [(["--seeds", "2"], "a band of 2 runs, at least 3"), (["--seed", "7"], "--seed: a band sets"), (["--preset=best"], "--preset=best: a band sets")],
+)
+def test_band_that_could_not_be_made_is_refused_before_a_run(monkeypatch, capsys, options, error):
+    monkeypatch.setattr("minigpt.cli.main", None)
+    assert make_bands.main(["default", *options]) == 2
+    assert error in capsys.readouterr().err
 
 
 def test_band_is_made_by_the_command_and_found_by_a_run(tmp_path, monkeypatch, capsys):
