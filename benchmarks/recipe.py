@@ -30,14 +30,14 @@ from minigpt.training import available_cores
 
 BASE = {
     "steps": 250, "warmup": 15, "layers": 4, "heads": 2, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015,
-    "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": False,
+    "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": True,
     "value_residual": False, "bigrams": False, "first_half": None, "cosine": False,
 }  # fmt: skip
 VARIANTS = {
     "base": {},
     "learned positions": {"positions": "learned"},
     "RMSNorm": {"norm": "rms"},
-    "QK-norm": {"qk_norm": True},
+    "no QK-norm": {"qk_norm": False},
     "squared ReLU": {"activation": "squared_relu"},
     "untied head": {"tied": False},
     "value residual": {"value_residual": True},

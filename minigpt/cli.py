@@ -33,6 +33,7 @@ MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "dropout": (float, "probability to drop an activation in training"),
     "activation": (str, "nonlinearity of the MLP", tuple(ACTIVATIONS)),
     "positions": (str, "how the model knows where a token stands", ("learned", "rotary")),
+    "qk_norm": (bool, "scale queries and keys to root mean square 1"),
 }
 TRAIN_OPTIONS = {  # TrainConfig field -> type, help
     "steps": (int, "updates of the parameters"),
@@ -123,7 +124,7 @@ def parser():
     )
     add_model_option(command, required=False)
     for field, option in MODEL_OPTIONS.items():
-        add_field(command, field, option, GRADCHECK_CONFIG[field])
+        add_field(command, field, option, GRADCHECK_CONFIG.get(field, default_of(GPTConfig, field)))
     choices = (*LIMIT, "both")
     command.add_argument("--method", choices=choices, default="both", help="complex step, central differences, or both side by side (default: both)")
     command.add_argument("--museum", action="store_true", help="plant every bug of the museum and show what catches it (default: check a model)")
@@ -174,14 +175,11 @@ def add_train_options(command, out):
 def add_field(command, field, option, default):
     """One option for one field of a config; left out of the arguments where it is not given, so that a preset or a saved run shows through."""
     kind, text, *choices = option
-    command.add_argument(
-        "--" + field.replace("_", "-"),
-        type=kind,
-        choices=choices[0] if choices else None,
-        metavar=None if choices else "N" if kind is int else "X",
-        default=argparse.SUPPRESS,
-        help=f"{text} (default: {default})",
-    )
+    if kind is bool:
+        form = {"action": argparse.BooleanOptionalAction}
+    else:
+        form = {"type": kind, "choices": choices[0] if choices else None, "metavar": None if choices else "N" if kind is int else "X"}
+    command.add_argument("--" + field.replace("_", "-"), default=argparse.SUPPRESS, help=f"{text} (default: {default})", **form)
 
 
 def default_of(config_class, field):

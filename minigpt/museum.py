@@ -335,6 +335,7 @@ gradients = types.SimpleNamespace(
     gpt=model_check(),
     lean_gpt=model_check(lean=True),
     rotary_gpt=model_check(n_layer=1, n_embd=8, positions="rotary"),
+    qk_norm_gpt=model_check(n_layer=1, n_embd=8, qk_norm=True),
     post_norm_block=layer_check(
         lambda: PostNormBlock(LayerNorm("ln_1", 6), Attention("attn", 6, 2, dropout=0.2), LayerNorm("ln_2", 6), MLP("mlp", 6, 10, dropout=0.2)),
         {"x": X},
@@ -948,6 +949,11 @@ GRADIENT_EXHIBITS = [
         "rotary positions: the gradients of q and k not turned back", "layers.attention", "Attention.backward",
         "dqk[...] = rotary_backward(dqk, cache.rotary)", "pass", gradients.rotary_gpt, "h.0.attn.c_attn.bias",
         "near tokens learn to look at each other, far ones learn noise",
+    ),
+    gradient(
+        "QK-norm: the gradients of q and k not taken back through the norm", "layers.attention", "Attention.backward",
+        "dqk[...], _ = rmsnorm_backward(dqk, cache.qk_norm)", "pass", gradients.qk_norm_gpt, "h.0.attn.c_attn.bias",
+        "queries and keys grow without an effect, and learn ever more slowly",
     ),
     gradient(
         "positions: gradient summed over time as well", "ops.positions", "learned_positions_backward",

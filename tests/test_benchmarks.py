@@ -254,7 +254,8 @@ def test_recipe_base_is_our_default(rng):
     base = recipe.BASE
     same = {"batch": "batch_size", "lr": "lr", "muon_lr": "muon_lr", "warmup": "warmup", "polynomials": "newton_schulz_steps"}
     assert {name: base[name] for name in same} == {name: training[field] for name, field in same.items()}
-    assert (base["time"], base["positions"], training["schedule"], training["final_lr"]) == (model["block_size"], model["positions"], "linear", 0.0)
+    assert (base["time"], base["positions"], base["qk_norm"]) == (model["block_size"], model["positions"], model["qk_norm"])
+    assert (training["schedule"], training["final_lr"]) == ("linear", 0.0)
     x = rng.standard_normal((6, 4))
     coefficients = recipe.polynomials(base["polynomials"])
     orthogonal = recipe.orthogonalise(torch.from_numpy(x), coefficients).numpy()

@@ -72,8 +72,12 @@ def test_transformers_reads_ours_and_we_read_theirs(tmp_path, rng, tie_embedding
         np.testing.assert_array_equal(state[name].numpy(), value)
 
 
-def test_rotary_positions_are_refused(tmp_path):
-    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, positions="rotary"))
-    with pytest.raises(MinigptError, match=r"positions is 'rotary', it must be 'learned'"):
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [({"positions": "rotary"}, "positions is 'rotary', it must be 'learned'"), ({"qk_norm": True}, "qk_norm is True, it must be False")],
+)
+def test_what_a_gpt2_has_not_is_refused(tmp_path, settings, error):
+    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, **settings))
+    with pytest.raises(MinigptError, match=error):
         minigpt.to_huggingface(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from minigpt.layers.linear import Linear
 from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward, newest_attention
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.linear import LinearCache
+from minigpt.ops.normalization import RMSNormCache, rmsnorm_backward, rmsnorm_forward
 from minigpt.ops.positions import RotaryCache, rotary_backward, rotary_forward
 
 LEAN_FROM = 256  # queries; from here on memory-lean attention is the faster one as well: it skips the blocks that the mask hides
@@ -50,6 +51,7 @@ class MultiHeadAttentionCache(NamedTuple):
     attention: tuple
     c_proj: LinearCache
     dropout: DropoutCache
+    qk_norm: RMSNormCache | None = None
     rotary: RotaryCache | None = None
 
     @property
@@ -63,13 +65,18 @@ class Attention:
 
     Names and layout are GPT-2's: `c_attn` (C, 3HD) makes q, k and v of the input; with a memory of M channels, `q_attn` (C, HD) makes q
     of the input and `c_attn` (M, 2HD) makes k and v of the memory; `c_proj` (HD, C) brings the heads together.
+
+    With qk_norm, q and k of each head are scaled to root mean square 1 first: a score is then at most sqrt(D), whatever the matrices grow to
+    (Henry et al. 2020, arXiv:2010.04245, with RMSNorm in place of the norm and without a learned scale). Not with a memory: ValueError.
     """
 
     def __init__(self, name, channels, n_head, head_channels=None, memory_channels=None, causal=False, window=None, scale=None,
-                 bias=True, dropout=0.0, std=0.02, residual_std=0.02):  # fmt: skip
+                 bias=True, dropout=0.0, std=0.02, residual_std=0.02, qk_norm=False):  # fmt: skip
         self.n_head = n_head
         self.head_channels = head_channels or channels // n_head
-        self.causal, self.window, self.scale, self.dropout = causal, window, scale, dropout
+        self.causal, self.window, self.scale, self.dropout, self.qk_norm = causal, window, scale, dropout, qk_norm
+        if qk_norm and memory_channels is not None:
+            raise ValueError("qk_norm is for self-attention, a layer with a memory has none")
         width = self.n_head * self.head_channels
         if memory_channels is None:
             self.q_attn = None
@@ -92,12 +99,16 @@ class Attention:
         last until the next call; rotary the rows of ops.rotary_table for the T positions, by which q and k are turned, in a layer without
         a memory.
         """
-        c6 = None
+        c5 = c6 = None
         if self.q_attn is None:
             qkv, c1 = self.c_attn.forward(p, x)  # (B, T, 3HD)
             q, k, v = self.split(qkv)  # three (B, H, T, D) views of it
-            if rotary is not None:
-                qk, c6 = rotary_forward(self.queries_and_keys(qkv), *rotary)
+            if self.qk_norm or rotary is not None:
+                qk = self.queries_and_keys(qkv)
+                if self.qk_norm:
+                    qk, c5 = rmsnorm_forward(qk)
+                if rotary is not None:
+                    qk, c6 = rotary_forward(qk, *rotary)
                 q, k = self.split(qk)
             projections = (c1,)
         else:
@@ -113,8 +124,8 @@ class Attention:
             forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
             y, c3 = forward(q, k, v, mask, bias, self.scale, self.dropout, rng)
         y, c4 = self.c_proj.forward(p, y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
-        y, c5 = dropout_forward(y, self.dropout, rng)
-        return y, MultiHeadAttentionCache(projections, c3, c4, c5, c6)
+        y, c7 = dropout_forward(y, self.dropout, rng)
+        return y, MultiHeadAttentionCache(projections, c3, c4, c7, c5, c6)
 
     def backward(self, g, dy, cache, dmemory=None, dbias=None):
         """Add this layer's gradients into g, and those of the memory and the bias into dmemory and dbias where given; dy -> dx (B, T, C)."""
@@ -126,9 +137,11 @@ class Attention:
         if self.q_attn is None:
             dqkv = np.empty((B, T, 3 * H * D), dy.dtype)
             *_, dscores = backward(dy, cache.attention, out=self.split(dqkv))
+            dqk = self.queries_and_keys(dqkv)
             if cache.rotary is not None:
-                dqk = self.queries_and_keys(dqkv)
                 dqk[...] = rotary_backward(dqk, cache.rotary)
+            if cache.qk_norm is not None:
+                dqk[...], _ = rmsnorm_backward(dqk, cache.qk_norm)
             dx = self.c_attn.backward(g, dqkv, cache.projections[0])
         else:
             dq, dkv = np.empty((B, T, H * D), dy.dtype), np.empty((B, S, 2 * H * D), dy.dtype)

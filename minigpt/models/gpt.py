@@ -34,13 +34,14 @@ class GPTConfig:
     tie_embeddings: bool = True  # the head is the token table; otherwise a matrix of its own
     activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
     positions: str = "learned"  # a vector a position, as in GPT-2; or "rotary": queries and keys turned by it, no parameters
+    qk_norm: bool = False  # queries and keys scaled to root mean square 1, head by head
 
     def __post_init__(self):
         check_fields(
             self,
             sizes=("vocab_size", "block_size", "n_layer", "n_head", "n_embd"),
             fractions=("dropout",),
-            flags=("bias", "tie_embeddings"),
+            flags=("bias", "tie_embeddings", "qk_norm"),
             choices={"activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")},
         )
         if self.n_embd % self.n_head:
@@ -82,7 +83,9 @@ class GPT(Model):
         self.blocks = [
             PreNormBlock(
                 LayerNorm(f"h.{i}.ln_1", c.n_embd, c.bias),
-                Attention(f"h.{i}.attn", c.n_embd, c.n_head, causal=True, bias=c.bias, dropout=c.dropout, residual_std=residual_std),
+                Attention(
+                    f"h.{i}.attn", c.n_embd, c.n_head, causal=True, bias=c.bias, dropout=c.dropout, residual_std=residual_std, qk_norm=c.qk_norm
+                ),
                 LayerNorm(f"h.{i}.ln_2", c.n_embd, c.bias),
                 MLP(f"h.{i}.mlp", c.n_embd, 4 * c.n_embd, c.activation, c.bias, c.dropout, residual_std=residual_std),
             )

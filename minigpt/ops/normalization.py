@@ -59,24 +59,25 @@ def layernorm_backward(dy, cache):
 class RMSNormCache(NamedTuple):
     x: np.ndarray  # (..., C)
     rstd: np.ndarray  # (..., 1) one over the root mean square
-    weight: np.ndarray  # (C,)
+    weight: np.ndarray | None  # (C,)
 
 
-def rmsnorm_forward(x, weight, eps=1e-6):
-    """Scale each row to root mean square 1, then apply a learned scale: LayerNorm without the mean and without the bias.
+def rmsnorm_forward(x, weight=None, eps=1e-6):
+    """Scale each row to root mean square 1, then apply a learned scale, if any: LayerNorm without the mean and without the bias.
 
         y = x / sqrt(mean(x^2) + eps) * weight
 
-    x (..., C), weight (C,) -> y (..., C), RMSNormCache. Eq. 4 of Zhang and Sennrich; eps stands inside the root, as in T5.
+    x (..., C), weight (C,) or None -> y (..., C), RMSNormCache. Eq. 4 of Zhang and Sennrich; eps stands inside the root, as in T5.
     """
     rstd = 1 / np.sqrt(row_mean(x * x) + eps)  # (..., 1)
     y = x * rstd
-    y *= weight
+    if weight is not None:
+        y *= weight
     return y, RMSNormCache(x, rstd, weight)
 
 
 def rmsnorm_backward(dy, cache):
-    """Gradients of rmsnorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,).
+    """Gradients of rmsnorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,) or None.
 
     With xhat = x * rstd and dxhat = dy * weight:
 
@@ -86,8 +87,8 @@ def rmsnorm_backward(dy, cache):
     xhat = x * rstd
 
     # forward: y = xhat * weight
-    dweight = column_sum(dy * xhat)
-    dx = dy * weight
+    dweight = None if weight is None else column_sum(dy * xhat)
+    dx = dy * (1 if weight is None else weight)
 
     # forward: xhat = x * rstd
     dx -= xhat * row_mean(dx * xhat)

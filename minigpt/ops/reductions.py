@@ -9,7 +9,7 @@ import numpy as np
 def row_mean(x):
     """Mean over the last axis, kept: (..., C) -> (..., 1). A product with ones runs in BLAS, 3x faster than x.mean(-1)."""
     C = x.shape[-1]
-    return (x @ np.full(C, 1 / C, x.dtype))[..., None]
+    return (x.reshape(-1, C) @ np.full(C, 1 / C, x.dtype)).reshape(*x.shape[:-1], 1)  # as one product, not one for each leading index
 
 
 def column_sum(x):

@@ -1,5 +1,5 @@
-"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, padded) written in plain PyTorch; the
-embedding; Muon's constants.
+"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, QK-norm or not, padded) written in plain
+PyTorch; the embedding; Muon's constants.
 
 Below: the gradient checks of tests/models.
 """
@@ -14,12 +14,14 @@ from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, 
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
 
 LIMIT = 1e-10
-SHAPES = [  # tied, bias, activation, positions
-    (1, 1, "gelu_tanh", "learned"),
-    (1, 0, "gelu", "learned"),
-    (0, 1, "silu", "learned"),
-    (0, 0, "relu", "learned"),
-    (1, 0, "gelu_tanh", "rotary"),
+SHAPES = [  # tied, bias, activation, positions, qk_norm
+    (1, 1, "gelu_tanh", "learned", False),
+    (1, 0, "gelu", "learned", False),
+    (0, 1, "silu", "learned", False),
+    (0, 0, "relu", "learned", False),
+    (1, 0, "gelu_tanh", "rotary", False),
+    (1, 0, "gelu_tanh", "rotary", True),
+    (1, 1, "gelu_tanh", "learned", True),
 ]
 LENGTHS = np.array([7, 5, 3, 1])  # of four rows padded to 7
 
@@ -53,6 +55,8 @@ def theirs(model, ids, targets, key_mask, position_ids):
     for i in range(c.n_layer):
         qkv = linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").split(c.n_embd, -1)
         q, k, v = (t.reshape(B, T, c.n_head, -1).transpose(1, 2) for t in qkv)
+        if c.qk_norm:
+            q, k = (F.rms_norm(t, t.shape[-1:], eps=1e-6) for t in (q, k))
         if c.positions == "rotary":
             q, k = turned(q), turned(k)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).reshape(x.shape)
@@ -67,12 +71,13 @@ def theirs(model, ids, targets, key_mask, position_ids):
 @pytest.mark.parity
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
 @pytest.mark.parametrize("lean", [False, True])
-@pytest.mark.parametrize(("tied", "bias", "activation", "positions"), SHAPES)
-def test_gpt_of_every_shape(tied, bias, activation, positions, lean, padding, rng, monkeypatch):
+@pytest.mark.parametrize(("tied", "bias", "activation", "positions", "qk_norm"), SHAPES)
+def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, padding, rng, monkeypatch):
     if lean:
         monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
         monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
-    config = GPTConfig(13, 9, 3, 2, 12, bias=bool(bias), tie_embeddings=bool(tied), activation=activation, positions=positions)
+    settings = {"bias": bool(bias), "tie_embeddings": bool(tied), "activation": activation, "positions": positions, "qk_norm": qk_norm}
+    config = GPTConfig(13, 9, 3, 2, 12, **settings)
     model = GPT(config, dtype=np.float64)
     model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
     ids, targets = rng.integers(0, 13, (2, 4, 7))

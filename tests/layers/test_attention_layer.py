@@ -52,11 +52,12 @@ def test_self_attention_gradients(kwargs, padded, biased, rng):
 
 
 @settings
+@pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.usefixtures("form")
-def test_self_attention_gradients_with_rotary_positions(kwargs, rng):
+def test_self_attention_gradients_with_rotary_positions(kwargs, qk_norm, rng):
     if kwargs.get("head_channels") == 1:
         kwargs = {"causal": True, "head_channels": 2}
-    layer = Attention("f", C, H, **kwargs)
+    layer = Attention("f", C, H, **kwargs, qk_norm=qk_norm)
     rotary = [table[[4, 0, 9, 2, 2]] for table in rotary_table(10, layer.head_channels)]
     report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), rotary=rotary)
     assert report.max_error < 1e-13, report
@@ -71,6 +72,23 @@ def test_cross_attention_gradients(kwargs, padded, rng):
     report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), collected=["memory", "bias"], **inputs)
     assert len(report.rows) == len(layer.parameters()) + 3
     assert report.max_error < 1e-13, report
+
+
+@pytest.mark.usefixtures("form")
+def test_qk_norm_alone(rng):
+    """Gradients, and scores that do not change with the scale of the matrices that make q and k."""
+    layer = Attention("f", C, H, causal=True, qk_norm=True)
+    assert check_layer(layer, rng.standard_normal((B, T, C)), rng).max_error < 1e-13
+    p, x = random_store(layer, rng), rng.standard_normal((B, T, C))
+    y, _ = layer.forward(p, x)
+    for name in ("f.c_attn.weight", "f.c_attn.bias"):
+        p[name][..., : 2 * C] *= 7
+    np.testing.assert_allclose(layer.forward(p, x)[0], y, rtol=0, atol=1e-5)
+
+
+def test_qk_norm_with_a_memory_is_refused():
+    with pytest.raises(ValueError, match="qk_norm is for self-attention"):
+        Attention("f", C, H, memory_channels=M, qk_norm=True)
 
 
 def test_cross_attention_gradients_without_collectors(rng):

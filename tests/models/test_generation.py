@@ -45,9 +45,10 @@ def test_greedy_is_argmax_of_logits(length, use_cache, block_size, rng):
     assert len(np.unique(new[:, length:])) > 1  # not one token for ever
 
 
+@pytest.mark.parametrize("qk_norm", [True, False])
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_greedy_with_rotary_positions(use_cache, rng):
-    model, prompts = make_gpt(8, positions="rotary"), ragged(rng, 3, 1, 7, 8, 12)
+def test_greedy_with_rotary_positions(use_cache, qk_norm, rng):
+    model, prompts = make_gpt(8, positions="rotary", qk_norm=qk_norm), ragged(rng, 3, 1, 7, 8, 12)
     new = model.generate(prompts, max_new_tokens=29, temperature=0, use_cache=use_cache)
     for row, prompt in zip(new, prompts):
         np.testing.assert_array_equal(row, greedy_alone(model, prompt, 29))

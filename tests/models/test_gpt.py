@@ -48,14 +48,14 @@ def test_gpt_gradients(activation, bias, tie_embeddings, batch, rng):
     assert report.max_error < 1e-13, report
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize(("positions", "qk_norm"), [("learned", False), ("rotary", False), ("learned", True), ("rotary", True)])
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("dropout_seed", [None, 3])
-def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, batch, rng, monkeypatch):
+def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, batch, rng, monkeypatch):
     if lean:
         monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 4)
         monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
-    model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions)
+    model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions, qk_norm=qk_norm)
     report = minigpt.check_gradients(model, *batch, dropout_seed=dropout_seed)
     assert report.max_error < 1e-13, report
 
