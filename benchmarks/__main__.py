@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.common import HEAD, markdown
 from minigpt.errors import MinigptError
+from minigpt.training.threads import describe_settings, thread_settings
 
 FOLDER = Path(__file__).parent
 RUNS = {  # name -> title in the report, module, options, options of a smoke run
@@ -209,6 +210,9 @@ def main(argv=None):
     if args.report_only and (args.only or args.quick):
         made.error("--report-only measures nothing, it goes neither with --only nor with --quick")
     failed = []
+    if (limits := thread_settings()) and not (args.quick or args.report_only):
+        print(f"benchmarks: {describe_settings(limits)} in the environment; figures are of all cores on both sides, unset it", file=sys.stderr)
+        return 2
     if not args.report_only:
         (folder / "results").mkdir(parents=True, exist_ok=True)
         for name in args.only or RUNS:

@@ -272,6 +272,13 @@ def test_recipe_base_is_our_default(rng):
         np.testing.assert_allclose(ours.logits(ids), theirs(torch.from_numpy(ids)).numpy(), rtol=0, atol=1e-5)
 
 
+def test_limited_threads_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert program.main(["--only", "import", "--folder", str(tmp_path)]) == 2
+    assert "OMP_NUM_THREADS=1 in the environment" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_slope_is_of_the_upper_end():
     values = [1, 2, 4, 8, 16]
     assert bench_scale.slope(values, [1, 1, 1 * 4.0, 1 * 16.0, 64.0]) == pytest.approx(2)
