@@ -31,7 +31,7 @@ def test_layernorm_values(rng):
 
 def test_rmsnorm_without_a_scale(rng):
     x = rng.standard_normal((2, 3, 4, 6))[:, :, 1:]  # not contiguous, as the heads of q and k
-    assert check_op(rmsnorm_forward, rmsnorm_backward, (x,)).max_error < 1e-13
+    assert check_op(rmsnorm_forward, rmsnorm_backward, (x, None)).max_error < 1e-13
     np.testing.assert_allclose(rmsnorm_forward(x)[0], rmsnorm_forward(x, np.ones(6))[0], rtol=1e-15)
 
 
