@@ -115,16 +115,21 @@ def test_attention_gradients_add_up_over_two_runs(rng):
     np.testing.assert_array_equal(dbias, apart[0][2] + apart[1][2])
 
 
-@pytest.mark.parametrize("scale", [None, 0.4])
-def test_attention_is_heads_side_by_side(scale, form, rng):
+@pytest.mark.parametrize(("scale", "qk_norm", "rotary"), [(None, False, False), (0.4, False, True), (None, True, False), (None, True, True)])
+def test_attention_is_heads_side_by_side(scale, qk_norm, rotary, form, rng):
     """One head at a time by plain matrix products on its own columns."""
-    layer = Attention("f", C, H, causal=True, scale=scale)
+    layer = Attention("f", C, H, causal=True, scale=scale, qk_norm=qk_norm)
+    cos, sin = rotary_table(T, C // H)
     p, x, D = random_store(layer, rng), rng.standard_normal((B, T, C)), C // H
-    y, cache = layer.forward(p, x)
+    y, cache = layer.forward(p, x, rotary=(cos, sin) if rotary else None)
     qkv = x @ p["f.c_attn.weight"] + p["f.c_attn.bias"]
     heads, maps = [], []
     for h in range(H):
         q, k, v = (qkv[..., part * C + h * D : part * C + (h + 1) * D] for part in range(3))
+        if qk_norm:
+            q, k = (a / np.sqrt((a * a).mean(-1, keepdims=True) + 1e-6) for a in (q, k))
+        if rotary:
+            q, k = (a * cos + np.concatenate([-a[..., D // 2 :], a[..., : D // 2]], -1) * sin for a in (q, k))
         scores = np.where(np.tri(T, dtype=bool), (scale or 1 / np.sqrt(D)) * q @ k.swapaxes(1, 2), -np.inf)
         maps.append(softmax_forward(scores)[0])
         heads.append(maps[-1] @ v)
@@ -144,7 +149,7 @@ def test_attention_keeps_float32(rng):
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("steps", [[1] * 9, [4, 1, 1, 3], [9]])
+@pytest.mark.parametrize("steps", [[1] * 9, [4, 1, 1, 2, 1], [9]])
 def test_kv_cache_equals_the_whole(steps, padded, window, rng):
     """Token by token, or several at a time, as the whole text at once."""
     n = sum(steps)
@@ -159,6 +164,15 @@ def test_kv_cache_equals_the_whole(steps, padded, window, rng):
         at += step
     assert kv.length == n
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_kv_cache_with_dropout(rng):
+    """In training mode the newest query's weights are dropped as any others."""
+    layer = Attention("f", C, H, causal=True, dropout=0.5)
+    p, x = random_store(layer, rng), rng.standard_normal((B, 1, C))
+    y, _ = layer.forward(p, x, np.random.default_rng(1))
+    cached, _ = layer.forward(p, x, np.random.default_rng(1), kv=KVCache(B, H, 1, C // H, np.float64))
+    np.testing.assert_allclose(cached, y, rtol=1e-13)
 
 
 def test_kv_cache_overflow_is_an_error(rng):

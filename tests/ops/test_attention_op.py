@@ -288,3 +288,14 @@ def test_newest_attention_is_attention_of_one_query(causal, window, padded, bias
     assert y.dtype == dtype and np.shares_memory(cache.weights, scores)
     np.testing.assert_allclose(y, expected, rtol=limit, atol=limit)
     np.testing.assert_allclose(cache.weights, whole.weights, rtol=limit, atol=limit)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    for mine, theirs in zip(attention_backward(dy, cache), attention_backward(dy, whole)):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs, rtol=limit, atol=limit)
+
+
+def test_newest_attention_of_large_scores(rng):
+    q, k, v, _ = make_inputs(rng, 1, 6, None)
+    y, _ = module.newest_attention(1e4 * q, k, v, np.empty((B, H, 1, 6)))
+    np.testing.assert_allclose(y, attention_forward(1e4 * q, k, v)[0], rtol=1e-13)
