@@ -84,7 +84,7 @@ def measure(size, optimizer, turns, steps=None, compiled=True):
         "model_gflop": flops / 1e9,
         "ms": {name: 1e3 * median for name, median in medians.items()},
         "least_ms": {name: 1e3 * min(values) for name, values in seconds.items()},
-        "gemm_share": {name: flops / median / rate for name, median in medians.items()},
+        "gemm_share": {name: statistics.median(flops / s / r for s, r in zip(values, rates)) for name, values in seconds.items()},
         "speedup": {name: ratio(seconds["minigpt"], values)._asdict() for name, values in seconds.items() if name != "minigpt"},
     }
     if others := figures["speedup"]:

@@ -60,7 +60,7 @@ MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps"
 # Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
 PRESETS = {
     "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500}),
-    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1400, "batch_size": 8, "eval_interval": 350, "save_interval": 350}),
+    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1350, "batch_size": 8, "eval_interval": 675, "save_interval": 675}),
     "best": (
         ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192, "qk_norm": False},
         MUON | {"steps": 1800, "batch_size": 8, "newton_schulz_steps": 4, "weight_decay": 0.2, "eval_interval": 300, "save_interval": 300},
