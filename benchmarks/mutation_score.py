@@ -13,6 +13,7 @@ import ast
 import copy
 import importlib
 import importlib.abc
+import inspect
 import itertools
 import json
 import os
@@ -161,6 +162,7 @@ def plant(mutant):
     if isinstance(live, type):  # the default of a NamedTuple's field
         live, mutated = live.__new__, mutated.__new__
     live, mutated = (getattr(f, "fget", None) or getattr(f, "__func__", f) for f in (live, mutated))  # of a property, of a classmethod
+    live, mutated = inspect.unwrap(live), inspect.unwrap(mutated)  # of a cache, which is empty: no test has run in this process
     live.__defaults__ = mutated.__defaults__
     live.__code__ = mutated.__code__
 

@@ -103,12 +103,17 @@ class Row(NamedTuple):
 # Planting
 
 
-def function_of(edit):
-    """The function or method that an edit changes."""
+def named(edit):
+    """What stands under the name of an edit's function: the function or method, or a cache around it."""
     part = importlib.import_module(f"minigpt.{edit.module}")
     for name in edit.function.split("."):
         part = getattr(part, name)
     return part
+
+
+def function_of(edit):
+    """The function or method that an edit changes."""
+    return inspect.unwrap(named(edit))
 
 
 def patched_code(edit):
@@ -162,6 +167,9 @@ def planted(exhibit):
         raise MinigptError(f"{exhibit.name}: two edits of one function would undo each other")
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
+        for forget in [cache.cache_clear for cache in map(named, exhibit.edits) if hasattr(cache, "cache_clear")]:
+            forget()
+            stack.callback(forget)
         for function, code in codes:
             stack.enter_context(replaced(function, "__code__", code))
         yield
@@ -321,6 +329,7 @@ gradients = types.SimpleNamespace(
     gelu_tanh=op_check(activations.gelu_tanh_forward, activations.gelu_tanh_backward, {"x": (4, 13)}),
     silu=op_check(activations.silu_forward, activations.silu_backward, {"x": (4, 13)}),
     relu=op_check(activations.relu_forward, activations.relu_backward, {"x": (4, 13)}),
+    squared_relu=op_check(activations.squared_relu_forward, activations.squared_relu_backward, {"x": (4, 13)}),
     embedding=op_check(embedding_forward, embedding.embedding_backward, {"weight": (7, 3)}),
     unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
     positions=op_check(positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}),
@@ -883,6 +892,11 @@ GRADIENT_EXHIBITS = [
         "learns, more slowly: units that are off are trained as if they were on",
     ),
     gradient(
+        "squared ReLU: the slope of ReLU in place of the square's", "ops.activations", "squared_relu_backward",
+        "dx *= cache.positive", "dx *= cache.positive > 0", gradients.squared_relu, "squared_relu.x",
+        "learns, but units that are barely on are pushed as hard as those that matter",
+    ),
+    gradient(
         "linear: the bias's gradient a mean over rows", "ops.linear", "linear_backward",
         "column_sum(rows) if", "column_sum(rows) / len(rows) if", gradients.linear, "linear.bias",
         "biases hardly move under SGD; Adam hides it",
@@ -1078,34 +1092,33 @@ OTHER_EXHIBITS = [
             "weights, _ = softmax_over_keys(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))  # (B, H, S, T)\n    factors = None\n"
             "    dropped = weights",
             "weights, _ = softmax_over_keys(scores_kq(q, k, Mask(), bias, slice(0, T), slice(0, S)))\n"
-            "    hidden = hidden_keys(T, S, mask, slice(0, T), slice(0, S))\n"
-            "    factors = None if hidden is None else np.where(hidden, 0.0, 1.0) * np.ones(weights.shape)\n"
-            "    dropped = weights if hidden is None else weights * factors",
+            "    factors = 1.0 * np.isfinite(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))\n"
+            "    dropped = weights * factors",
         ),
         "invariance: weights sum to 1", weights_sum_to_one, "row sums",
         "early tokens attend to little; the future leaks through the denominator: the loss is too good, samples are not", gradients.attention,
     ),
     other(
         "attention: the causal mask off by one",
-        Edit("ops.attention", "hidden_keys", "distance < 0", "distance < -1"),
+        Edit("ops.attention", "position_penalty", "distance < 0", "distance < -1"),
         "invariance: causality", causality, "logits before the change",
         "the loss falls towards 0 in no time: each token sees the answer; samples are soup", gradients.gpt,
     ),
     other(
         "attention: the band off by one",
-        Edit("ops.attention", "hidden_keys", ">= mask.window", "> mask.window"),
+        Edit("ops.attention", "position_penalty", ">= window", "> window"),
         "oracle: attention in loops", attention_oracle(attention.attention_forward), "y, weights",
         "none, but memory-lean attention and checkpoints from elsewhere differ a little", gradients.attention,
     ),
     other(
         "attention: padding seen and text hidden",
-        Edit("ops.attention", "hidden_keys", "~mask.keys", "mask.keys"),
+        Edit("ops.attention", "scores_kq", "~mask.keys", "mask.keys"),
         "invariance: padded = alone", padding, "padded row",
         "batches of prompts of unequal length continue with nonsense, single ones don't", gradients.attention,
     ),
     other(
         "attention: the causal mask aligned with the first key, not the last",
-        Edit("ops.attention", "hidden_keys", "np.arange(S - T, S)", "np.arange(T)"),
+        Edit("ops.attention", "scores_kq", "first = S - T + queries.start", "first = queries.start"),
         "invariance: cached = uncached", cached_by_parts, "second part",
         "trains well; with a KV cache a second part of a text sees the beginning of the first alone", gradients.gpt,
     ),

@@ -32,7 +32,7 @@ class GPTConfig:
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
     bias: bool = True  # in linear maps and LayerNorms
     tie_embeddings: bool = True  # the head is the token table; otherwise a matrix of its own
-    activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
+    activation: str = "gelu_tanh"  # or "gelu", "relu", "squared_relu", "silu"
     positions: str = "learned"  # a vector a position, as in GPT-2; or "rotary": queries and keys turned by it, no parameters
     qk_norm: bool = False  # queries and keys scaled to root mean square 1, head by head
 

@@ -7,6 +7,7 @@ Every cache shows its weights as (B, H, query, key) all the same.
 Shapes: B batch, H heads, T queries, S keys, D channels of a head.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -206,9 +207,15 @@ def scores_kq(q, k, mask, bias, queries, keys):
     scores = k[:, :, keys] @ q[:, :, queries].swapaxes(-1, -2)
     if bias is not None:
         scores = scores + block_of_bias(bias, queries, keys).swapaxes(-1, -2)
-    hidden = hidden_keys(T, S, mask, queries, keys)
-    if hidden is not None:
-        scores += np.where(hidden, -np.inf, 0).astype(scores.real.dtype)  # 14 us against np.copyto's 35 at (6, 4, 64, 64)
+    if mask.causal or mask.window is not None:
+        first = S - T + queries.start - keys.start  # the first query's position, counted from the first key
+        seen = max(0, first) if mask.window is None else 0  # keys that come before all of these queries
+        rows, columns = keys.stop - keys.start - seen, queries.stop - queries.start
+        penalty = position_penalty(first - seen, rows, columns, mask.causal, mask.window, scores.real.dtype)
+        if penalty is not None:
+            scores[:, :, seen:] += penalty  # 14 us against np.copyto's 35 at (6, 4, 64, 64)
+    if mask.keys is not None:
+        scores += penalty_of(~mask.keys[:, None, keys, None], scores.real.dtype)  # (B, 1, keys, 1)
     return scores
 
 
@@ -229,22 +236,26 @@ def row_dot(a, b):
     return np.einsum("bhtd,bhtd->bht", a, b, order="C")
 
 
-def hidden_keys(T, S, mask, queries, keys):
-    """True where a query may not see a key: -> bool, broadcastable to (B, H, keys, queries); None where all is visible."""
-    hidden = None
-    if mask.causal or mask.window is not None:
-        distance = np.arange(S - T, S)[None, queries] - np.arange(S)[keys, None]  # (keys, queries), negative for a key to come
-        hidden = np.zeros(distance.shape, bool)
-        if mask.causal:
-            hidden |= distance < 0
-        if mask.window is not None:
-            hidden |= np.abs(distance) >= mask.window
-        if not hidden.any():
-            hidden = None
-    if mask.keys is not None:
-        padding = ~mask.keys[:, None, keys, None]  # (B, 1, keys, 1)
-        hidden = padding if hidden is None else hidden | padding
-    return hidden
+@functools.lru_cache(maxsize=16)  # blocks along the diagonal, and layers, all ask for the same few
+def position_penalty(first, keys, queries, causal, window, dtype):
+    """What to add to scores where positions decide which keys a query may see: -> (keys, queries) of 0 and -inf; None where all are visible.
+
+    first: the first query's position, counted from the first key.
+    """
+    distance = first + np.arange(queries) - np.arange(keys)[:, None]  # (keys, queries), negative for a key to come
+    hidden = np.zeros(distance.shape, bool)
+    if causal:
+        hidden |= distance < 0
+    if window is not None:
+        hidden |= np.abs(distance) >= window
+    return penalty_of(hidden, dtype) if hidden.any() else None
+
+
+def penalty_of(hidden, dtype):
+    """-inf where hidden, else 0: read-only, since some are kept."""
+    penalty = np.where(hidden, -np.inf, 0).astype(dtype)
+    penalty.flags.writeable = False
+    return penalty
 
 
 def visible_blocks(T, S, mask):
