@@ -1,65 +1,102 @@
 """Run all benchmarks, each as a process of its own, and write benchmarks/RESULTS.md with charts from their figures.
 
-    python -m benchmarks                              everything, about an hour
+    python -m benchmarks                              everything, an hour and a half
     python -m benchmarks --only step-small memory     some of them; the others' figures stay as they are
     python -m benchmarks --quick --folder /tmp/b      a smoke run of a few minutes, whose figures mean nothing
     python -m benchmarks --report-only                RESULTS.md anew from the figures in benchmarks/results/
 
 A benchmark is a module with `main(argv)`, which writes JSON, and for the report `describe(figures)`, `table(figures)`, `targets(figures)` and
 `draw(figures)`, as far as it has them. No figure of RESULTS.md is written by hand.
+
+Where OpenBLAS has AVX-512 kernels for the processor, steps and times to a loss are measured once more with it held to AVX2: what a laptop has, and
+what PyTorch's own BLAS uses on processors that are not Intel's.
 """
 
 import argparse
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+
+from threadpoolctl import threadpool_info
 
 from benchmarks.common import HEAD, markdown
 from minigpt.errors import MinigptError
 from minigpt.training.threads import describe_settings, thread_settings
 
 FOLDER = Path(__file__).parent
-RUNS = {  # name -> title in the report, module, options, options of a smoke run
-    "step-small": ("A training step, small", "bench_step", ["--size", "small"], ["--turns", "2", "--no-compile"]),
-    "step-middle": ("A training step, middle", "bench_step", ["--size", "middle"], ["--turns", "1", "--no-compile"]),
-    "step-gpt2": ("A training step, GPT-2 124M", "bench_step", ["--size", "gpt2"], ["--turns", "1", "--no-compile"]),
-    "time-to-loss": (
-        "Time to a loss, tiny Shakespeare",
-        "bench_time_to_loss",
-        ["--best"],
-        ["--steps", "20"],
-    ),
-    "generate-small": ("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
-    "generate-gpt2": ("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
-    "memory": ("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
-    "import": ("Import", "bench_import", [], ["--turns", "2"]),
-    "recipe": ("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
-    "ops": ("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
-    "scale": ("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names of kernels
+
+
+class Run(NamedTuple):
+    """One benchmark, as a line of the report."""
+
+    title: str
+    module: str
+    options: list
+    smoke: list  # options of a smoke run
+    avx2: bool = False  # OpenBLAS held to AVX2
+
+    @property
+    def environment(self):
+        """What the process has in its environment."""
+        return os.environ | ({"OPENBLAS_CORETYPE": "Haswell"} if self.avx2 else {})
+
+
+RUNS = {
+    "step-small": Run("A training step, small", "bench_step", ["--size", "small"], ["--turns", "2", "--no-compile"]),
+    "step-middle": Run("A training step, middle", "bench_step", ["--size", "middle"], ["--turns", "1", "--no-compile"]),
+    "step-gpt2": Run("A training step, GPT-2 124M", "bench_step", ["--size", "gpt2"], ["--turns", "1", "--no-compile"]),
+    "time-to-loss": Run("Time to a loss, tiny Shakespeare", "bench_time_to_loss", ["--best"], ["--steps", "20"]),
+    "generate-small": Run("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
+    "generate-gpt2": Run("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
+    "memory": Run("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
+    "import": Run("Import", "bench_import", [], ["--turns", "2"]),
+    "recipe": Run("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
+    "ops": Run("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
+    "scale": Run("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
-WITH_DATA = ("time-to-loss", "recipe")
+RUNS |= {
+    f"{name}-avx2": RUNS[name]._replace(title=f"{RUNS[name].title}, OpenBLAS held to AVX2", avx2=True)
+    for name in ("step-small", "step-middle", "step-gpt2", "time-to-loss")
+}
+WITH_DATA = ("bench_time_to_loss", "recipe")
 
 
 def module_of(name):
     """The module of a benchmark, None where there is none."""
     try:
-        return importlib.import_module(f"benchmarks.{RUNS[name][1]}")
+        return importlib.import_module(f"benchmarks.{RUNS[name].module}")
     except ModuleNotFoundError as error:
-        if error.name != f"benchmarks.{RUNS[name][1]}":
+        if error.name != f"benchmarks.{RUNS[name].module}":
             raise
         return None
 
 
+def has_avx512():
+    """Whether this process's OpenBLAS runs AVX-512 kernels, so that runs held to AVX2 say something new."""
+    return any(library.get("architecture") in AVX512 for library in threadpool_info())
+
+
+def targets_of(name, figures):
+    """The targets of a benchmark's figures; those of a run held to AVX2 say so -> list of Target"""
+    module = module_of(name)
+    found = module.targets(figures) if hasattr(module, "targets") else []
+    return [target._replace(what=f"{target.what}, AVX2") for target in found] if RUNS[name].avx2 else found
+
+
 def run(name, results, quick=False, data=None):
     """Run one benchmark into results/NAME.json -> whether it succeeded"""
-    _, module, options, smoke = RUNS[name]
-    command = [sys.executable, "-m", f"benchmarks.{module}", *options, *(smoke if quick else ()), "--json", str(results / f"{name}.json")]
-    if data is not None and name in WITH_DATA:
+    chosen = RUNS[name]
+    command = [sys.executable, "-m", f"benchmarks.{chosen.module}", *chosen.options, *(chosen.smoke if quick else ())]
+    command += ["--json", str(results / f"{name}.json")]
+    if data is not None and chosen.module in WITH_DATA:
         command += ["--data", data]
     print(f"\n== {name}: {' '.join(command[1:])}", flush=True)
-    code = subprocess.run(command).returncode
+    code = subprocess.run(command, env=chosen.environment).returncode
     if code:
         print(f"{name} failed with exit code {code}", file=sys.stderr)
     return code == 0
@@ -84,9 +121,7 @@ def report(found, charts=None):
     parts += machine_section(found)
     rows, sections = [], []
     for name, figures in found.items():
-        title = RUNS[name][0]
-        module = module_of(name)
-        targets = module.targets(figures) if hasattr(module, "targets") else []
+        title, module, targets = RUNS[name].title, module_of(name), targets_of(name, figures)
         rows += [target.cells() for target in targets]
         sections += ["", f"## {title}", "", f"`{figures['command']}`" if "command" in figures else "", ""]
         if hasattr(module, "describe"):
@@ -160,8 +195,7 @@ def overview(found):
 
     all_targets = []
     for name, figures in found.items():
-        module = module_of(name)
-        all_targets += [t for t in (module.targets(figures) if hasattr(module, "targets") else []) if t.limit is not None]
+        all_targets += [target for target in targets_of(name, figures) if target.limit is not None]
     if not all_targets:
         return None
     all_targets.reverse()
@@ -215,7 +249,7 @@ def main(argv=None):
         return 2
     if not args.report_only:
         (folder / "results").mkdir(parents=True, exist_ok=True)
-        for name in args.only or RUNS:
+        for name in args.only or [name for name, run in RUNS.items() if not run.avx2 or has_avx512()]:
             if module_of(name) is None:
                 print(f"{name}: there is no benchmarks/{RUNS[name][1]}.py", file=sys.stderr)
             elif not run(name, folder / "results", args.quick, args.data):

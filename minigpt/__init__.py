@@ -4,7 +4,6 @@ import importlib
 
 from minigpt.checkpoint import load
 from minigpt.errors import MinigptError
-from minigpt.gradcheck import check_gradients, check_op
 from minigpt.layers.store import Store
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizers.char import CharTokenizer
@@ -26,9 +25,11 @@ __all__ = [
 
 
 def __getattr__(name):
-    """Import what most programs don't need when it is first named: data, training and drawing cost nothing until used."""
+    """Import what most programs don't need when it is first named: proof, data, training and drawing cost nothing until used."""
+    if name in ("check_gradients", "check_op"):
+        return getattr(importlib.import_module("minigpt.gradcheck"), name)
     if name in ("from_huggingface", "to_huggingface", "to_huggingface_names"):
         return getattr(importlib.import_module("minigpt.hub"), name)
-    if name in ("cli", "data", "hub", "optim", "plots", "profile", "training"):
+    if name in ("cli", "data", "gradcheck", "hub", "optim", "plots", "profile", "training"):
         return importlib.import_module(f"minigpt.{name}")
     raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

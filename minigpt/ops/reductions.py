@@ -3,13 +3,23 @@
 Shapes: ... any leading axes, C channels.
 """
 
+import functools
+
 import numpy as np
+
+
+@functools.lru_cache(maxsize=16)
+def averaging(channels, dtype):
+    """The vector whose product with a row is the row's mean, read-only. Kept, since decoding asks for a few again and again: 1.5 us of 6 a mean."""
+    weights = np.full(channels, 1 / channels, dtype)
+    weights.flags.writeable = False
+    return weights
 
 
 def row_mean(x):
     """Mean over the last axis, kept: (..., C) -> (..., 1). A product with ones runs in BLAS, 3x faster than x.mean(-1)."""
     C = x.shape[-1]
-    return (x.reshape(-1, C) @ np.full(C, 1 / C, x.dtype)).reshape(*x.shape[:-1], 1)  # as one product, not one for each leading index
+    return (x.reshape(-1, C) @ averaging(C, x.dtype)).reshape(*x.shape[:-1], 1)  # as one product, not one for each leading index
 
 
 def column_sum(x):

@@ -32,8 +32,8 @@ def theirs(model, ids, targets, key_mask, position_ids):
     torch = pytest.importorskip("torch")
     F, c, (B, T) = torch.nn.functional, model.config, ids.shape
     p = {name: torch.tensor(value, requires_grad=True) for name, value in model.parameters.items()}
-    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "squared_relu": lambda x: F.relu(x).square(), "silu": F.silu}
-    act = act[c.activation]
+    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+    act = (act | {"squared_relu": lambda x: F.relu(x).square()})[c.activation]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
