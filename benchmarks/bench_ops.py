@@ -57,7 +57,6 @@ def cases(quick=False):
         "gelu_tanh": lambda torch, x: torch.nn.functional.gelu(x, approximate="tanh"),
         "gelu": lambda torch, x: torch.nn.functional.gelu(x),
         "relu": lambda torch, x: torch.relu(x),
-        "squared_relu": lambda torch, x: torch.relu(x).square(),
         "silu": lambda torch, x: torch.nn.functional.silu(x),
     }
     for name, theirs in elementwise.items():

@@ -14,8 +14,7 @@ from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.models.gpt import GPT, GPTConfig
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "relu2": "squared_relu", "silu": "silu"}
-ACTIVATIONS["swish"] = "silu"
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
 PREFIX = "transformer."
 BUFFER = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)")  # causal masks that old files carry along
 FIXED = {  # of a GPT2Config: what our GPT computes

@@ -329,7 +329,6 @@ gradients = types.SimpleNamespace(
     gelu_tanh=op_check(activations.gelu_tanh_forward, activations.gelu_tanh_backward, {"x": (4, 13)}),
     silu=op_check(activations.silu_forward, activations.silu_backward, {"x": (4, 13)}),
     relu=op_check(activations.relu_forward, activations.relu_backward, {"x": (4, 13)}),
-    squared_relu=op_check(activations.squared_relu_forward, activations.squared_relu_backward, {"x": (4, 13)}),
     embedding=op_check(embedding_forward, embedding.embedding_backward, {"weight": (7, 3)}),
     unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
     positions=op_check(positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}),
@@ -890,11 +889,6 @@ GRADIENT_EXHIBITS = [
         "ReLU: gradient let through where the input was negative", "ops.activations", "relu_backward",
         "dy * cache.positive", "dy.copy()", gradients.relu, "relu.x",
         "learns, more slowly: units that are off are trained as if they were on",
-    ),
-    gradient(
-        "squared ReLU: the slope of ReLU in place of the square's", "ops.activations", "squared_relu_backward",
-        "dx *= cache.positive", "dx *= cache.positive > 0", gradients.squared_relu, "squared_relu.x",
-        "learns, but units that are barely on are pushed as hard as those that matter",
     ),
     gradient(
         "linear: the bias's gradient a mean over rows", "ops.linear", "linear_backward",

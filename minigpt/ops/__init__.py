@@ -10,8 +10,6 @@ from minigpt.ops.activations import (
     relu_forward,
     silu_backward,
     silu_forward,
-    squared_relu_backward,
-    squared_relu_forward,
 )
 from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward
 from minigpt.ops.dropout import dropout_backward, dropout_forward
@@ -66,8 +64,6 @@ __all__ = [
     "sinusoidal_positions",
     "softmax_backward",
     "softmax_forward",
-    "squared_relu_backward",
-    "squared_relu_forward",
     "unembedding_backward",
     "unembedding_forward",
 ]

@@ -1,7 +1,6 @@
-"""Element-wise nonlinearities: GELU in both of its forms, ReLU, its square, and SiLU.
+"""Element-wise nonlinearities: GELU in both of its forms, ReLU and SiLU.
 
-GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SiLU: the same paper, section 2. ReLU: Nair and Hinton 2010. Squared ReLU: So et al. 2021,
-arXiv:2109.08668.
+GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SiLU: the same paper, section 2. ReLU: Nair and Hinton 2010.
 Every array here has any shape, and y and dx have the shape and dtype of x.
 """
 
@@ -107,23 +106,6 @@ def relu_backward(dy, cache):
     return dy * cache.positive
 
 
-class SquaredReluCache(NamedTuple):
-    positive: np.ndarray  # max(x, 0)
-
-
-def squared_relu_forward(x):
-    """The positive part, squared: y = max(x, 0)^2. x -> y, SquaredReluCache. Its slope has no jump, and no exponential is to be computed."""
-    positive = x * (x.real > 0)
-    return positive * positive, SquaredReluCache(positive)
-
-
-def squared_relu_backward(dy, cache):
-    """Gradient of squared_relu_forward: dx = 2 dy max(x, 0)."""
-    dx = 2 * dy
-    dx *= cache.positive
-    return dx
-
-
 class SiluCache(NamedTuple):
     x: np.ndarray
     s: np.ndarray  # sigmoid(x)
@@ -158,6 +140,5 @@ ACTIVATIONS = {
     "gelu": (gelu_forward, gelu_backward),
     "gelu_tanh": (gelu_tanh_forward, gelu_tanh_backward),
     "relu": (relu_forward, relu_backward),
-    "squared_relu": (squared_relu_forward, squared_relu_backward),
     "silu": (silu_forward, silu_backward),
 }

@@ -19,7 +19,6 @@ SHAPES = [  # tied, bias, activation, positions, qk_norm
     (1, 0, "gelu", "learned", False),
     (0, 1, "silu", "learned", False),
     (0, 0, "relu", "learned", False),
-    (1, 0, "squared_relu", "rotary", True),
     (1, 0, "gelu_tanh", "rotary", False),
     (1, 0, "gelu_tanh", "rotary", True),
     (1, 1, "gelu_tanh", "learned", True),
@@ -32,8 +31,7 @@ def theirs(model, ids, targets, key_mask, position_ids):
     torch = pytest.importorskip("torch")
     F, c, (B, T) = torch.nn.functional, model.config, ids.shape
     p = {name: torch.tensor(value, requires_grad=True) for name, value in model.parameters.items()}
-    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-    act = (act | {"squared_relu": lambda x: F.relu(x).square()})[c.activation]
+    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[c.activation]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)

@@ -10,7 +10,6 @@ EXACT = {
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
     "relu": lambda x: max(x, 0.0),
-    "squared_relu": lambda x: max(x, 0.0) ** 2,
     "silu": lambda x: x / (1 + math.exp(-x)),
 }
 BORDER = math.sqrt(2) * np.array([0.46875, 4, 6])  # of erf's pieces, seen from gelu
@@ -27,7 +26,7 @@ def name(request):
 def test_activation_values(name, dtype, accuracy):
     y, _ = ACTIVATIONS[name][0](X.astype(dtype))
     expected = np.array([EXACT[name](v) for v in X])
-    assert np.abs(y - expected).max() <= accuracy * np.abs(expected).max()
+    assert np.abs(y - expected).max() <= accuracy * np.abs(X).max()
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-2, 1.0, 4.0, 40.0])
@@ -46,12 +45,11 @@ def test_activation_gradients_at_chosen_points(name):
 def test_activation_of_large_numbers_is_finite(name, dtype):
     x = np.array([-1e4, -100, 100, 1e4], dtype)
     y, cache = ACTIVATIONS[name][0](x)
-    values, slopes = ([0, 0, 1e4, 1e8], [0, 0, 200, 2e4]) if name == "squared_relu" else ([0, 0, 100, 1e4], [0, 0, 1, 1])
-    np.testing.assert_array_equal(y, values)
-    np.testing.assert_array_equal(ACTIVATIONS[name][1](np.ones_like(x), cache), slopes)
+    np.testing.assert_array_equal(y, [0, 0, 100, 1e4])
+    np.testing.assert_array_equal(ACTIVATIONS[name][1](np.ones_like(x), cache), [0, 0, 1, 1])
 
 
-@pytest.mark.parametrize(("name", "slope"), [("gelu", 0.5), ("gelu_tanh", 0.5), ("silu", 0.5), ("relu", 0.0), ("squared_relu", 0.0)])
+@pytest.mark.parametrize(("name", "slope"), [("gelu", 0.5), ("gelu_tanh", 0.5), ("silu", 0.5), ("relu", 0.0)])
 def test_activation_slope_at_zero(name, slope):
     forward, backward = ACTIVATIONS[name]
     assert backward(np.ones(1), forward(np.zeros(1))[1]) == slope
