@@ -4,7 +4,7 @@
 
 A process imports its side, makes a few steps of training with AdamW (benchmarks/bench_step.py has the sizes) and says what it took at most:
 libraries, weights, moments, gradients and activations, all of it. What the imports alone took is told apart. PyTorch's process never imports this
-library.
+library. `recomputed` is this library with --recompute: each block's input is kept, the rest computed again in backward.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 from types import SimpleNamespace
 
 SIZES = ("small", "middle")
+OURS = {"minigpt": False, "recomputed": True}  # side -> whether blocks are recomputed
 
 
 def peak_memory():
@@ -34,11 +35,11 @@ def child(side, settings, steps):
     """In a process of its own: import one side and train. -> peak after the imports and after training, in bytes"""
     settings = dict(settings)
     batch_size, threads = settings.pop("batch_size"), settings.pop("threads")
-    if side == "minigpt":
+    if side in OURS:
         from benchmarks.bench_step import GPTConfig, numpy_step
 
         imported = peak_memory()
-        step = numpy_step(GPTConfig(**settings), batch_size, threads)
+        step = numpy_step(GPTConfig(**settings), batch_size, threads, recompute=OURS[side])
     else:
         from benchmarks.torch_gpt import training_step
 
@@ -65,7 +66,7 @@ def measure(sizes, turns, steps):
     from benchmarks.common import without_torch
     from minigpt.training import available_cores
 
-    sides = ("minigpt",) if without_torch() else ("minigpt", "pytorch")
+    sides = [*OURS] if without_torch() else [*OURS, "pytorch"]
     figures = {"steps": steps, "turns": turns, "sizes": {}}
     for size in sizes:
         config, batch_size, _ = sized(size)

@@ -34,12 +34,13 @@ def sized(size):
     return GPTConfig(vocab_size, block_size, layers, heads, channels, bias=bias), batch_size, steps
 
 
-def numpy_step(config, batch_size, threads=None, optimizer="adamw"):
+def numpy_step(config, batch_size, threads=None, optimizer="adamw", recompute=False):
     """A function that makes one step of this library's trainer, as the command line would, on as many threads and shards as there are cores."""
     keep_freed_memory()
     shards = min(threads or available_cores(), batch_size)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, 20000).astype(np.uint16)
-    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1)
+    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1,
+                           recompute=recompute)  # fmt: skip
     trainer = Trainer(GPT(config), tokens, tokens, training, "unused", threads=shards, progress=False)
     return trainer.train_step
 

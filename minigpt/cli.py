@@ -50,6 +50,7 @@ TRAIN_OPTIONS = {  # TrainConfig field -> type, help
     "schedule": (str, "learning-rate schedule", tuple(SCHEDULES)),
     "warmup": (int, "steps of linear warm-up"),
     "final_lr": (float, "last learning rate as a fraction of the peak"),
+    "recompute": (bool, "keep each block's input alone and run it again in backward: less memory, more time"),
     "seed": (int, "seed of weights, batches, dropout and samples"),
     "eval_interval": (int, "steps between validation losses"),
     "save_interval": (int, "steps between checkpoints"),

@@ -6,6 +6,7 @@ from minigpt.layers.embedding import Embedding, LearnedPositions, TiedHead
 from minigpt.layers.linear import Linear
 from minigpt.layers.mlp import MLP
 from minigpt.layers.norm import LayerNorm, RMSNorm
+from minigpt.layers.recompute import RecomputedCache, recomputed_backward, recomputed_forward
 from minigpt.layers.store import Parameter, Store
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "PostNormBlock",
     "PreNormBlock",
     "RMSNorm",
+    "RecomputedCache",
     "Store",
     "TiedHead",
+    "recomputed_backward",
+    "recomputed_forward",
 ]

@@ -10,7 +10,20 @@ from typing import NamedTuple
 import numpy as np
 
 from minigpt.errors import MinigptError
-from minigpt.layers import MLP, Attention, Embedding, KVCache, LayerNorm, LearnedPositions, Linear, PreNormBlock, TiedHead
+from minigpt.layers import (
+    MLP,
+    Attention,
+    Embedding,
+    KVCache,
+    LayerNorm,
+    LearnedPositions,
+    Linear,
+    PreNormBlock,
+    RecomputedCache,
+    TiedHead,
+    recomputed_backward,
+    recomputed_forward,
+)
 from minigpt.models.base import Model, as_array, check_ids, check_targets
 from minigpt.models.config import check_fields
 from minigpt.ops.activations import ACTIVATIONS
@@ -32,7 +45,7 @@ class GPTConfig:
     dropout: float = 0.0  # on embeddings, attention weights and both residual branches
     bias: bool = True  # in linear maps and LayerNorms
     tie_embeddings: bool = True  # the head is the token table; otherwise a matrix of its own
-    activation: str = "gelu_tanh"  # or "gelu", "relu", "squared_relu", "silu"
+    activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
     positions: str = "learned"  # a vector a position, as in GPT-2; or "rotary": queries and keys turned by it, no parameters
     qk_norm: bool = False  # queries and keys scaled to root mean square 1, head by head
 
@@ -62,7 +75,7 @@ class GPTCache(NamedTuple):
     wte: tuple
     wpe: tuple | None  # of learned positions
     drop: tuple
-    blocks: list  # of BlockCache
+    blocks: list  # of BlockCache, or of RecomputedCache
     ln_f: tuple
     head: tuple
 
@@ -95,11 +108,12 @@ class GPT(Model):
         self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, matrices=0)
         return [self.wte, *([self.wpe] if self.wpe else []), *self.blocks, self.ln_f, self.head]
 
-    def forward(self, ids, rng=None, attention_mask=None, position_ids=None):
+    def forward(self, ids, rng=None, attention_mask=None, position_ids=None, recompute=False):
         """Logits of the next token at every position.
 
         ids (B, T) int, T at most block_size; rng a numpy Generator for dropout, None for none; attention_mask (B, T), 0 at padding;
-        position_ids (T,) or (B, T), 0 .. T-1 unless given -> logits (B, T, V), GPTCache. MinigptError for ids or masks that do not fit.
+        position_ids (T,) or (B, T), 0 .. T-1 unless given; recompute: keep each block's input alone for backward, which then runs the block
+        again -> logits (B, T, V), GPTCache. MinigptError for ids or masks that do not fit.
         """
         ids = check_ids(ids, self.config.vocab_size, self.config.block_size)
         if attention_mask is not None:
@@ -112,11 +126,11 @@ class GPT(Model):
             if position_ids.shape not in (ids.shape, ids.shape[1:]):
                 raise MinigptError(f"position_ids: shape is {position_ids.shape}, it must be {ids.shape} or {ids.shape[1:]}")
             check_ids(np.atleast_2d(position_ids), self.config.block_size, self.config.block_size, "position_ids")
-        h, *caches = self.hidden(ids, rng, attention_mask, position_ids)
+        h, *caches = self.hidden(ids, rng, attention_mask, position_ids, recompute=recompute)
         logits, head = self.head.forward(self.store, h)
         return logits, GPTCache(*caches, head)
 
-    def hidden(self, ids, rng=None, key_mask=None, position_ids=None, kv=None):
+    def hidden(self, ids, rng=None, key_mask=None, position_ids=None, kv=None, recompute=False):
         """Everything below the head, without checks: -> h (B, T, C) after the last LayerNorm, then the caches of GPTCache but the last.
 
         kv: a list of one KVCache a block, where ids are the newest tokens of a text in decoding; key_mask then covers all of its tokens.
@@ -131,7 +145,10 @@ class GPT(Model):
         x, c3 = dropout_forward(x, self.config.dropout, rng)
         c4 = []
         for i, block in enumerate(self.blocks):
-            x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None, rotary=rotary)
+            if recompute:
+                x, c = recomputed_forward(block, p, x, rng, key_mask=key_mask, rotary=rotary)
+            else:
+                x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None, rotary=rotary)
             c4.append(c)
         x, c5 = self.ln_f.forward(p, x)
         return x, c1, c2, c3, c4, c5
@@ -152,7 +169,7 @@ class GPT(Model):
         dx = self.head.backward(g, dlogits, cache.head)
         dx = self.ln_f.backward(g, dx, cache.ln_f)
         for block, c in zip(reversed(self.blocks), reversed(cache.blocks)):
-            dx = block.backward(g, dx, c)
+            dx = recomputed_backward(block, g, dx, c) if isinstance(c, RecomputedCache) else block.backward(g, dx, c)
         dx = dropout_backward(dx, cache.drop)
         if self.wpe is not None:
             dx = self.wpe.backward(g, dx, cache.wpe)
@@ -171,10 +188,10 @@ class GPT(Model):
         targets = check_targets(targets, ids, self.config.vocab_size, count)
         return cross_entropy_forward(self.forward(ids, rng)[0], targets, count)[0]
 
-    def add_gradients(self, g, ids, targets, rng=None, count=None):
-        """Add the loss's gradients into a store g -> the loss; arguments and errors as for `loss`."""
+    def add_gradients(self, g, ids, targets, rng=None, count=None, recompute=False):
+        """Add the loss's gradients into a store g -> the loss; recompute as for `forward`, other arguments and errors as for `loss`."""
         targets = check_targets(targets, ids, self.config.vocab_size, count)
-        logits, cache = self.forward(ids, rng)
+        logits, cache = self.forward(ids, rng, recompute=recompute)
         loss, loss_cache = cross_entropy_forward(logits, targets, count)
         self.add_backward(g, cross_entropy_backward(1.0, loss_cache), cache)
         return loss

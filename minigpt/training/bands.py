@@ -25,7 +25,7 @@ from minigpt.training.trainer import REPORT_INTERVAL, check_state, read_metrics
 
 FOLDER = Path(__file__).with_name("bands")
 FORMAT_VERSION = 1
-FREE = ("seed", "eval_interval", "save_interval", "shards")  # of TrainConfig: what runs of one band may differ in
+FREE = ("seed", "eval_interval", "save_interval", "shards", "recompute")  # of TrainConfig: what runs of one band may differ in
 FEWEST = 3  # runs: with 2, t is 32
 T99 = {2: 6.965, 3: 4.541, 4: 3.747, 5: 3.365, 6: 3.143, 7: 2.998, 8: 2.896, 9: 2.821, 10: 2.764}  # degrees of freedom -> t's 99th percentile
 SMALLEST_SD = 0.001  # nats; a few runs that happen to agree better than this don't promise that the next one will

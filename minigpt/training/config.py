@@ -28,6 +28,7 @@ class TrainConfig:
     schedule: str = "cosine"  # or "linear", "constant"
     warmup: int = 0  # steps
     final_lr: float = 0.1  # the last rate as a fraction of the peak
+    recompute: bool = False  # keep each block's input alone and run the block again in backward: less memory, more time, the same bits
     seed: int = 0  # of weights, batches and dropout
     eval_interval: int = 250  # steps between validation losses
     save_interval: int = 250  # steps between checkpoints
@@ -38,6 +39,7 @@ class TrainConfig:
             self,
             sizes=sizes,
             fractions=("beta1", "beta2"),
+            flags=("recompute",),
             choices={"optimizer": ("muon", "adamw", "sgd"), "schedule": tuple(SCHEDULES)},
         )
         for name in ("lr", "muon_lr", "weight_decay", "clip", "final_lr"):

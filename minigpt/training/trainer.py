@@ -28,7 +28,7 @@ from minigpt.training.threads import Workers, candidates, check_threads, describ
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
 WORTH_MEASURING = 50  # steps; a shorter run takes the number of threads that should be best
-MAY_CHANGE = ("steps", "eval_interval", "save_interval")  # what a resumed run may set anew
+MAY_CHANGE = ("steps", "eval_interval", "save_interval", "recompute")  # what a resumed run may set anew
 
 
 class Diverged(MinigptError):
@@ -173,7 +173,7 @@ class Trainer:
             gradient = self.gradients[shard]
             gradient.vector[:] = 0
             return sum(
-                float(self.model.add_gradients(gradient, ids, targets, self.generator(micro, s + 1), count))
+                float(self.model.add_gradients(gradient, ids, targets, self.generator(micro, s + 1), count, self.config.recompute))
                 for micro, s, ids, targets in parts
                 if s == shard
             )
@@ -325,11 +325,13 @@ def training_memory(model, config, threads="auto"):
     """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the activations of the shards at work at a time.
 
     22 C numbers a token and layer: less than any attention, MLP and normalisation keep (measured at 6 layers of 384 channels, T=256: 24).
+    Recomputed layers keep C.
     """
     c = model.config
     at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
     tokens = at_work * -(-config.batch_size // config.shards) * c.block_size
-    activations = tokens * (c.n_layer * 22 * c.n_embd + 2 * c.vocab_size)
+    layers = c.n_layer + 22 if config.recompute else c.n_layer * 22  # in units of C numbers a token
+    activations = tokens * (layers * c.n_embd + 2 * c.vocab_size)
     return model.dtype.itemsize * (model.num_parameters * (2 + config.shards) + activations)
 
 

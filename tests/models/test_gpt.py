@@ -1,5 +1,6 @@
 import copy
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -144,6 +145,36 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
     assert total == pytest.approx(whole, rel=1e-13)
     assert sum(model.loss(ids[part], targets[part], count=count) for part in parts) == pytest.approx(whole, rel=1e-13)
     assert_close(dict(g), dict(expected))
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"positions": "rotary", "qk_norm": True, "dropout": 0.3}], ids=str)
+@pytest.mark.parametrize("padded", [False, True])
+def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rng):
+    """Dropout included, a backward may run twice, and the generator is left where it would have been."""
+    model, ids = make_gpt(rng, **settings), batch[0]
+    mask = np.arange(T) >= np.array([0, 2, 1])[:, None] if padded else None
+    found = {}
+    for recompute in (False, True):
+        draws = np.random.default_rng(5)
+        logits, cache = model.forward(ids, draws, mask, recompute=recompute)
+        dlogits = np.random.default_rng(6).standard_normal(logits.shape)
+        found[recompute] = logits, draws.random(), *model.backward(dlogits, cache).values(), *model.backward(dlogits, cache).values()
+    for kept, computed in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(computed, kept)
+
+
+def test_gpt_recomputing_takes_less_memory(rng):
+    """Of eight blocks, one block's activations at a time and eight inputs."""
+    model = make_gpt(rng, n_layer=8, block_size=64, dropout=0.1)
+    ids, targets = rng.integers(0, V, (2, 3, 64))
+    peaks = []
+    for recompute in (False, True):
+        g = model.store.zeros_like()
+        tracemalloc.start()
+        model.add_gradients(g, ids, targets, np.random.default_rng(0), recompute=recompute)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 0.4 * peaks[0]
 
 
 def test_gpt_dropout_needs_a_generator(batch, rng):

@@ -55,6 +55,30 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, accumulate):
     assert [(r["step"], r["train_loss"], r.get("val_loss")) for r in a] == [(r["step"], r["train_loss"], r.get("val_loss")) for r in b]
 
 
+def test_recomputing_changes_no_bit_and_may_be_chosen_anew(tmp_path):
+    straight, stopped = trainer(tmp_path / "a"), trainer(tmp_path / "b", steps=5, schedule="constant")
+    straight.run()
+    recomputed = trainer(tmp_path / "c", recompute=True)
+    recomputed.run()
+    np.testing.assert_array_equal(recomputed.model.store.vector, straight.model.store.vector)
+    stopped.run()
+    resumed = trainer(tmp_path / "b", steps=9, schedule="constant", recompute=True)
+    resumed.resume()
+    resumed.run()
+    whole = trainer(tmp_path / "d", steps=9, schedule="constant")
+    whole.run()
+    np.testing.assert_array_equal(resumed.model.store.vector, whole.model.store.vector)
+
+
+def test_recomputing_reaches_the_model(tmp_path, monkeypatch):
+    seen = []
+    for recompute in (False, True):
+        t = trainer(tmp_path, recompute=recompute, shards=1)
+        monkeypatch.setattr(t.model, "add_backward", lambda g, dlogits, cache: seen.append({type(c).__name__ for c in cache.blocks}))
+        t.compute_gradients()
+    assert seen == [{"BlockCache"}, {"RecomputedCache"}]
+
+
 def test_run_does_not_depend_on_threads(tmp_path):
     one, two = trainer(tmp_path / "1", threads=1), trainer(tmp_path / "2", threads=2)
     one.run()
