@@ -34,6 +34,7 @@ MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "activation": (str, "nonlinearity of the MLP", tuple(ACTIVATIONS)),
     "positions": (str, "how the model knows where a token stands", ("learned", "rotary")),
     "qk_norm": (bool, "scale queries and keys to root mean square 1"),
+    "smear": (bool, "add to each token's vector a learned share of the one before it"),
 }
 TRAIN_OPTIONS = {  # TrainConfig field -> type, help
     "steps": (int, "updates of the parameters"),

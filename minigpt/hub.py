@@ -65,13 +65,14 @@ def from_huggingface(directory):
 def to_huggingface(model, directory):
     """Write a model as `transformers` reads it: config.json and model.safetensors. Biases that it lacks are written as zeros.
 
-    MinigptError where the folder can't be written, and for a model with rotary positions or qk_norm, which a GPT-2 has not.
+    MinigptError where the folder can't be written, and for a model with rotary positions, qk_norm or smear, which a GPT-2 has not.
     """
     config, directory = model.config, Path(directory)
     if config.positions != "learned":
         raise MinigptError(f"positions is {config.positions!r}, it must be 'learned': transformers' GPT-2 has no other")
-    if config.qk_norm:
-        raise MinigptError("qk_norm is True, it must be False: transformers' GPT-2 has none")
+    for field in ("qk_norm", "smear"):
+        if getattr(config, field):
+            raise MinigptError(f"{field} is True, it must be False: transformers' GPT-2 has none")
     tensors = to_huggingface_names(model, model.parameters)
     if not config.bias:  # GPT2LMHeadModel has them always
         for name, value in list(tensors.items()):

@@ -41,7 +41,7 @@ from minigpt.gradcheck import LIMIT, compare
 from minigpt.layers import MLP, Attention, LayerNorm, PostNormBlock, Store
 from minigpt.layers import attention as attention_layer
 from minigpt.models.gpt import GPT, CachedLogits, GPTConfig
-from minigpt.ops import activations, attention, dropout, embedding, linear, loss, normalization, positions, softmax
+from minigpt.ops import activations, attention, dropout, embedding, linear, loss, normalization, positions, smear, softmax
 from minigpt.ops.loss import IGNORED
 
 FLOAT32_STEP = 1e-3  # of the central differences in float32 that exhibits are compared with
@@ -333,6 +333,7 @@ gradients = types.SimpleNamespace(
     unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
     positions=op_check(positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}),
     rotary=op_check(lambda x: positions.rotary_forward(x, *positions.rotary_table(5, 4)), positions.rotary_backward, {"x": (2, 5, 3, 4)}),
+    smear=op_check(smear.smear_forward, smear.smear_backward, {"x": X, "weight": (6,)}),
     dropout=op_check(lambda x: dropout.dropout_forward(x, 0.3, np.random.default_rng(8)), dropout.dropout_backward, {"x": X}),
     cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 7)}),
     wide_cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 1000)}),
@@ -964,6 +965,16 @@ GRADIENT_EXHIBITS = [
         "queries and keys grow without an effect, and learn ever more slowly",
     ),
     gradient(
+        "smear: what a token gave to the next one not paid back to it", "ops.smear", "smear_backward",
+        "dx[:, :-1] += dbefore", "pass", gradients.smear, "smear.x",
+        "learns a little worse: embeddings do not hear what the next token made of them",
+    ),
+    gradient(
+        "smear: the gradient handed on to the next token in place of the one before", "ops.smear", "smear_backward",
+        "dx[:, :-1] += dbefore", "dx[:, 1:] += dbefore", gradients.smear, "smear.x",
+        "learns a little worse: embeddings are blamed for what follows the token after them",
+    ),
+    gradient(
         "positions: gradient summed over time as well", "ops.positions", "learned_positions_backward",
         "column_sum(dy.reshape(B, T * C)).reshape(T, C)", "np.ones((T, 1), dy.dtype) * dy.sum(axis=(0, 1))",
         gradients.positions, "learned_positions.weight",
@@ -1268,7 +1279,7 @@ OTHER_EXHIBITS = [
         "trainer: shard means averaged though their token counts differ",
         Edit(
             "training.trainer", "Trainer.compute_gradients",
-            "self.generator(micro, s + 1), count)", "self.generator(micro, s + 1), count_targets(targets) * len(parts))",
+            "self.generator(micro, s + 1), count,", "self.generator(micro, s + 1), count_targets(targets) * len(parts),",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "tokens of small shards weigh more: the result depends on how a batch is cut",
@@ -1277,7 +1288,7 @@ OTHER_EXHIBITS = [
         "trainer: micro-batches added up without dividing",
         Edit(
             "training.trainer", "Trainer.compute_gradients",
-            "self.generator(micro, s + 1), count)", "self.generator(micro, s + 1), None)",
+            "self.generator(micro, s + 1), count,", "self.generator(micro, s + 1), None,",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "the gradient grows with accumulation and threads; clipping or Adam hides it, the printed loss does not",
@@ -1370,7 +1381,7 @@ OTHER_EXHIBITS = [
         "AdamW: eps inside the root",
         Edit(
             "optim.adamw", "AdamW.step",
-            "s *= correct_v\n                s += self.eps", "np.sqrt(vc * correct_v**2 + self.eps, out=s)",
+            "s += self.eps / correct_v", "np.sqrt(vc + self.eps / correct_v**2, out=s)",
         ),
         "oracle: AdamW in loops", adamw_oracle, "matrices, vectors",
         "parameters with small gradients, such as rare embeddings, hardly move",

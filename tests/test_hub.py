@@ -74,7 +74,11 @@ def test_transformers_reads_ours_and_we_read_theirs(tmp_path, rng, tie_embedding
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [({"positions": "rotary"}, "positions is 'rotary', it must be 'learned'"), ({"qk_norm": True}, "qk_norm is True, it must be False")],
+    [
+        ({"positions": "rotary"}, "positions is 'rotary', it must be 'learned'"),
+        ({"qk_norm": True}, "qk_norm is True, it must be False"),
+        ({"smear": True}, "smear is True, it must be False"),
+    ],
 )
 def test_what_a_gpt2_has_not_is_refused(tmp_path, settings, error):
     model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, **settings))

@@ -2,7 +2,7 @@
 
 from minigpt.layers.attention import Attention, KVCache
 from minigpt.layers.block import PostNormBlock, PreNormBlock
-from minigpt.layers.embedding import Embedding, LearnedPositions, TiedHead
+from minigpt.layers.embedding import Embedding, LearnedPositions, Smear, TiedHead
 from minigpt.layers.linear import Linear
 from minigpt.layers.mlp import MLP
 from minigpt.layers.norm import LayerNorm, RMSNorm
@@ -22,6 +22,7 @@ __all__ = [
     "PreNormBlock",
     "RMSNorm",
     "RecomputedCache",
+    "Smear",
     "Store",
     "TiedHead",
     "recomputed_backward",

@@ -1,8 +1,9 @@
-"""Named tables: tokens, positions, and the head that reuses the token table."""
+"""Named tables: tokens, positions, and the head that reuses the token table; and what mixes neighbouring tokens."""
 
 from minigpt.layers.store import Parameter
 from minigpt.ops.embedding import embedding_backward, embedding_forward, unembedding_backward, unembedding_forward
 from minigpt.ops.positions import learned_positions_backward, learned_positions_forward
+from minigpt.ops.smear import smear_backward, smear_forward
 
 
 class Embedding:
@@ -41,6 +42,27 @@ class LearnedPositions:
     def backward(self, g, dy, cache):
         """Add the table's gradient into g; dy (B, T, C) -> dx (B, T, C)."""
         dx, dweight = learned_positions_backward(dy, cache)
+        g[self.weight.name] += dweight
+        return dx
+
+
+class Smear:
+    """Each token's vector with a learned proportion, channel by channel, of the one before it, none at first; ops.smear_forward has the formula."""
+
+    def __init__(self, name, channels):
+        self.weight = Parameter(f"{name}.weight", (channels,))
+
+    def parameters(self):
+        """The Parameters of this layer, in store order."""
+        return [self.weight]
+
+    def forward(self, p, x, visible=None):
+        """x (B, T, C), visible (B, T) bool, False at padding -> y (B, T, C), cache."""
+        return smear_forward(x, p[self.weight.name], visible)
+
+    def backward(self, g, dy, cache):
+        """Add the weight's gradient into g; dy (B, T, C) -> dx (B, T, C)."""
+        dx, dweight = smear_backward(dy, cache)
         g[self.weight.name] += dweight
         return dx
 

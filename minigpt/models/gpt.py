@@ -20,6 +20,7 @@ from minigpt.layers import (
     Linear,
     PreNormBlock,
     RecomputedCache,
+    Smear,
     TiedHead,
     recomputed_backward,
     recomputed_forward,
@@ -48,13 +49,14 @@ class GPTConfig:
     activation: str = "gelu_tanh"  # or "gelu", "relu", "silu"
     positions: str = "learned"  # a vector a position, as in GPT-2; or "rotary": queries and keys turned by it, no parameters
     qk_norm: bool = False  # queries and keys scaled to root mean square 1, head by head
+    smear: bool = False  # each token's vector takes in something of the one before it
 
     def __post_init__(self):
         check_fields(
             self,
             sizes=("vocab_size", "block_size", "n_layer", "n_head", "n_embd"),
             fractions=("dropout",),
-            flags=("bias", "tie_embeddings", "qk_norm"),
+            flags=("bias", "tie_embeddings", "qk_norm", "smear"),
             choices={"activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")},
         )
         if self.n_embd % self.n_head:
@@ -68,11 +70,12 @@ class GPTConfig:
         C, L, tokens = self.n_embd, self.n_layer, self.vocab_size * (1 if self.tie_embeddings else 2)
         vectors = L * 13 * C + 2 * C if self.bias else L * 2 * C + C  # 9C of biases and 4C of norms a block
         positions = self.block_size if self.positions == "learned" else 0
-        return (tokens + positions) * C + 12 * L * C * C + vectors
+        return (tokens + positions + self.smear) * C + 12 * L * C * C + vectors
 
 
 class GPTCache(NamedTuple):
     wte: tuple
+    smear: tuple | None
     wpe: tuple | None  # of learned positions
     drop: tuple
     blocks: list  # of BlockCache, or of RecomputedCache
@@ -92,6 +95,7 @@ class GPT(Model):
         c = self.config
         residual_std = 0.02 / math.sqrt(2 * c.n_layer)
         self.wte = Embedding("wte", c.vocab_size, c.n_embd)
+        self.smear = Smear("smear", c.n_embd) if c.smear else None
         self.wpe = LearnedPositions("wpe", c.block_size, c.n_embd) if c.positions == "learned" else None
         self.blocks = [
             PreNormBlock(
@@ -106,7 +110,7 @@ class GPT(Model):
         ]
         self.ln_f = LayerNorm("ln_f", c.n_embd, c.bias)
         self.head = TiedHead(self.wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, matrices=0)
-        return [self.wte, *([self.wpe] if self.wpe else []), *self.blocks, self.ln_f, self.head]
+        return [layer for layer in (self.wte, self.smear, self.wpe, *self.blocks, self.ln_f, self.head) if layer is not None]
 
     def forward(self, ids, rng=None, attention_mask=None, position_ids=None, recompute=False):
         """Logits of the next token at every position.
@@ -133,11 +137,16 @@ class GPT(Model):
     def hidden(self, ids, rng=None, key_mask=None, position_ids=None, kv=None, recompute=False):
         """Everything below the head, without checks: -> h (B, T, C) after the last LayerNorm, then the caches of GPTCache but the last.
 
-        kv: a list of one KVCache a block, where ids are the newest tokens of a text in decoding; key_mask then covers all of its tokens.
+        kv: a list of one KVCache a block, where ids are the newest tokens of a text in decoding; key_mask then covers all of its tokens. Once
+        it holds tokens, ids begin with the last of these, whose vector the first new one takes in.
         """
         p = self.store
         x, c1 = self.wte.forward(p, ids)
-        c2 = rotary = None
+        c0 = c2 = rotary = None
+        new = slice(1 if kv and kv[0].length else 0, None)  # tokens that the KV cache lacks
+        if self.smear is not None:
+            x, c0 = self.smear.forward(p, x, None if key_mask is None else key_mask[:, -ids.shape[1] :])
+        x, ids = x[:, new], ids[:, new]
         if self.wpe is not None:
             x, c2 = self.wpe.forward(p, x, position_ids)
         else:
@@ -151,7 +160,7 @@ class GPT(Model):
                 x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None, rotary=rotary)
             c4.append(c)
         x, c5 = self.ln_f.forward(p, x)
-        return x, c1, c2, c3, c4, c5
+        return x, c1, c0, c2, c3, c4, c5
 
     def rotary(self, position_ids):
         """Rows of the rotary table for position_ids (T,) or (B, T) -> (T, D) or (B, T, D) each."""
@@ -173,6 +182,8 @@ class GPT(Model):
         dx = dropout_backward(dx, cache.drop)
         if self.wpe is not None:
             dx = self.wpe.backward(g, dx, cache.wpe)
+        if self.smear is not None:
+            dx = self.smear.backward(g, dx, cache.smear)
         self.wte.backward(g, dx, cache.wte)
 
     def logits(self, ids, attention_mask=None, position_ids=None):
@@ -271,7 +282,7 @@ class CachedLogits:
             for kv in self.kv:
                 kv.length = 0
         else:
-            ids = np.array([row[-1:] for row in rows])
+            ids = np.array([row[-2:] for row in rows])
             position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
             length = self.kv[0].length + 1
         h, *_ = model.hidden(ids, None, self.visible[:, :length] if self.padded else None, position_ids, self.kv)

@@ -25,6 +25,7 @@ from minigpt.ops.positions import (
     rotary_table,
     sinusoidal_positions,
 )
+from minigpt.ops.smear import smear_backward, smear_forward
 from minigpt.ops.softmax import softmax_backward, softmax_forward
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "silu_backward",
     "silu_forward",
     "sinusoidal_positions",
+    "smear_backward",
+    "smear_forward",
     "softmax_backward",
     "softmax_forward",
     "unembedding_backward",

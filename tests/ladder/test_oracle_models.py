@@ -14,7 +14,7 @@ from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, 
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
 
 LIMIT = 1e-10
-SHAPES = [  # tied, bias, activation, positions, qk_norm
+SHAPES = [  # tied, bias, activation, positions, qk_norm; smear where there are both of the last two
     (1, 1, "gelu_tanh", "learned", False),
     (1, 0, "gelu", "learned", False),
     (0, 1, "silu", "learned", False),
@@ -50,6 +50,8 @@ def theirs(model, ids, targets, key_mask, position_ids):
 
     visible = torch.tensor(np.tril(np.ones((T, T), bool)) & key_mask[:, None, None])
     x = F.embedding(torch.tensor(ids), p["wte.weight"])
+    if c.smear:
+        x = x + p["smear.weight"] * F.pad(x * torch.tensor(key_mask)[..., None], (0, 0, 1, -1))
     if c.positions == "learned":
         x = x + F.embedding(torch.tensor(position_ids), p["wpe.weight"])
     for i in range(c.n_layer):
@@ -77,6 +79,7 @@ def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, pa
         monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
         monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
     settings = {"bias": bool(bias), "tie_embeddings": bool(tied), "activation": activation, "positions": positions, "qk_norm": qk_norm}
+    settings["smear"] = qk_norm and positions == "rotary"
     config = GPTConfig(13, 9, 3, 2, 12, **settings)
     model = GPT(config, dtype=np.float64)
     model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)

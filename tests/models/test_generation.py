@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from minigpt import GPT, GPTConfig, MinigptError
+from minigpt.layers import MLP
 from minigpt.models.gpt import CachedLogits
 from minigpt.sampling import window_start
 
@@ -45,10 +46,10 @@ def test_greedy_is_argmax_of_logits(length, use_cache, block_size, rng):
     assert len(np.unique(new[:, length:])) > 1  # not one token for ever
 
 
-@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize(("positions", "qk_norm", "smear"), [("rotary", True, False), ("rotary", False, True), ("learned", False, True)])
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_greedy_with_rotary_positions(use_cache, qk_norm, rng):
-    model, prompts = make_gpt(8, positions="rotary", qk_norm=qk_norm), ragged(rng, 3, 1, 7, 8, 12)
+def test_greedy_with_options(use_cache, positions, qk_norm, smear, rng):
+    model, prompts = make_gpt(8, positions=positions, qk_norm=qk_norm, smear=smear), ragged(rng, 3, 1, 7, 8, 12)
     new = model.generate(prompts, max_new_tokens=29, temperature=0, use_cache=use_cache)
     for row, prompt in zip(new, prompts):
         np.testing.assert_array_equal(row, greedy_alone(model, prompt, 29))
@@ -93,8 +94,8 @@ def test_cached_logits_are_the_uncached_at_every_step(dtype, std, limit, block_s
 
 def test_cached_decoding_computes_one_token_a_step(rng, monkeypatch):
     """Apart from the steps at which the window jumps."""
-    model, lengths, hidden = make_gpt(8), [], GPT.hidden
-    monkeypatch.setattr(GPT, "hidden", lambda self, ids, *args: lengths.append(ids.shape[1]) or hidden(self, ids, *args))
+    model, lengths, forward = make_gpt(8), [], MLP.forward
+    monkeypatch.setattr(model.blocks[0].mlp, "forward", lambda p, x, *args: lengths.append(x.shape[1]) or forward(model.blocks[0].mlp, p, x, *args))
     model.generate(rng.integers(0, V, (2, 3)), 16, temperature=0)
     assert lengths == [3, 1, 1, 1, 1, 1, 4, 1, 1, 1, 1, 4, 1, 1, 1, 1]
 

@@ -49,14 +49,17 @@ def test_gpt_gradients(activation, bias, tie_embeddings, batch, rng):
     assert report.max_error < 1e-13, report
 
 
-@pytest.mark.parametrize(("positions", "qk_norm"), [("learned", False), ("rotary", False), ("learned", True), ("rotary", True)])
+@pytest.mark.parametrize(
+    ("positions", "qk_norm", "smear"),
+    [("learned", False, False), ("rotary", False, False), ("learned", True, False), ("learned", False, True), ("rotary", True, True)],
+)
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("dropout_seed", [None, 3])
-def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, batch, rng, monkeypatch):
+def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, smear, batch, rng, monkeypatch):
     if lean:
         monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 4)
         monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
-    model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions, qk_norm=qk_norm)
+    model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions, qk_norm=qk_norm, smear=smear)
     report = minigpt.check_gradients(model, *batch, dropout_seed=dropout_seed)
     assert report.max_error < 1e-13, report
 
@@ -147,7 +150,7 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
     assert_close(dict(g), dict(expected))
 
 
-@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"positions": "rotary", "qk_norm": True, "dropout": 0.3}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"positions": "rotary", "qk_norm": True, "smear": True, "dropout": 0.3}], ids=str)
 @pytest.mark.parametrize("padded", [False, True])
 def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rng):
     """Dropout included, a backward may run twice, and the generator is left where it would have been."""

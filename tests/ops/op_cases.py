@@ -56,6 +56,9 @@ def cases():
     for name, position_ids in {"": np.arange(1, T + 1), " ids by row": np.array([[3, 0, 3, 7, 2], [0, 0, 1, 2, 7]])}.items():
         tables = [table[position_ids] for table in ops.rotary_table(8, D)]
         yield f"rotary{name}", lambda x, tables=tables: ops.rotary_forward(x, *tables), ops.rotary_backward, normal((B, T, H, D))
+    yield "smear", ops.smear_forward, ops.smear_backward, normal(x, C)
+    visible = np.array([[0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
+    yield "smear padding", partial(ops.smear_forward, visible=visible), ops.smear_backward, normal(x, C)
     yield "dropout", seeded(ops.dropout_forward, p=0.3), ops.dropout_backward, normal(x)
     targets = lambda rng: (np.where(rng.random((B, T)) < 0.3, ops.IGNORED, rng.integers(0, V, (B, T))),)  # noqa: E731
     yield "cross_entropy", ops.cross_entropy_forward, ops.cross_entropy_backward, normal((B, T, V), then=targets)
