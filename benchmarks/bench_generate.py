@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import common
 from minigpt import GPT, GPTConfig, to_huggingface
+from minigpt.cli import guard
 
 SIZES = {  # vocab_size, block_size, n_layer, n_head, n_embd; new tokens a turn; tokens of the long prompt
     "small": (GPTConfig(65, 256, 4, 4, 128), 200, 200),
@@ -165,4 +166,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main, None))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from benchmarks.common import Target, count, parser, ratio, show, write_json
+from minigpt.cli import guard
 
 MODULES = ("numpy", "minigpt")
 LIMIT = 1.5  # times what numpy takes, which is part of it
@@ -61,4 +62,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main, None))

@@ -51,12 +51,14 @@ def child(side, settings, steps):
 
 
 def train_in_process(side, settings, steps):
-    """child in a fresh process -> its dict. RuntimeError with the last line of its errors where it fails."""
+    """child in a fresh process -> its dict. MinigptError with the last line of its errors where it fails."""
     command = [sys.executable, "-m", "benchmarks.bench_memory", "--child", json.dumps([side, settings, steps])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise RuntimeError(f"{side}, {settings}: {why[0]}")
+        from minigpt.errors import MinigptError
+
+        raise MinigptError(f"{side}, {settings}: {why[0]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -131,4 +133,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--child"]:  # before anything else is imported
+        sys.exit(main())
+    from minigpt.cli import guard
+
+    sys.exit(guard(main, None))

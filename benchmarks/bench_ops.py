@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import Ratio, Target, count, gemm_rate, markdown, parser, ratio, take_turns, timed, without_torch, write_json
 from minigpt import ops
+from minigpt.cli import guard
 from minigpt.ops.attention import Mask
 from minigpt.training import keep_freed_memory
 
@@ -216,4 +217,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main, None))

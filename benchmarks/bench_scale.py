@@ -17,6 +17,7 @@ from benchmarks.bench_memory import train_in_process
 from benchmarks.bench_step import numpy_step
 from benchmarks.common import Target, count, gemm_rate, model_flops, parser, show, take_turns, write_json
 from minigpt import GPTConfig
+from minigpt.cli import guard
 from minigpt.training import available_cores
 
 VOCAB_SIZE = 65
@@ -141,6 +142,9 @@ def main(argv=None):
     made.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory (default: run them)")
     made.add_argument("--chart", metavar="FILE", help="draw the sweeps as a PNG (default: none)")
     args = made.parse_args(argv)
+    smallest = max(SWEEPS[name][0][0] for name in args.sweep)
+    if args.largest is not None and args.largest < smallest:
+        made.error(f"--largest {args.largest}: it leaves no point, it must be at least {smallest}")
     figures = measure(args.sweep, args.turns, args.largest, not args.no_memory)
     print("\n" + describe(figures))
     show(targets(figures), table(figures))
@@ -153,4 +157,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main, None))

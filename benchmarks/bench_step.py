@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.common import Target, count, gemm_rate, model_flops, parser, ratio, show, take_turns, without_torch, write_json
 from minigpt import GPT, GPTConfig
+from minigpt.cli import guard
 from minigpt.training import TrainConfig, available_cores, keep_freed_memory
 from minigpt.training.trainer import Trainer
 
@@ -42,7 +43,13 @@ def numpy_step(config, batch_size, threads=None, optimizer="adamw", recompute=Fa
     training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1,
                            recompute=recompute)  # fmt: skip
     trainer = Trainer(GPT(config), tokens, tokens, training, "unused", threads=shards, progress=False)
-    return trainer.train_step
+
+    def step():
+        found = trainer.train_step()
+        trainer.step += 1  # the next one draws another batch
+        return found
+
+    return step
 
 
 def torch_steps(config, batch_size, compiled=True):
@@ -58,7 +65,7 @@ def torch_steps(config, batch_size, compiled=True):
             step()
             sides["compiled"] = step
         except Exception as error:  # no C++ compiler, most often; torch has many kinds of error for it
-            print(f"torch.compile does not work here, comparing with eager alone: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            print(f"torch.compile does not work here, comparing with eager alone: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
     return sides
 
 
@@ -143,4 +150,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guard(main, None))

@@ -182,21 +182,34 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def count(text):
-    """A whole number of at least 1, for argparse."""
+def whole(text, least=0):
+    """A whole number of at least 0, for argparse."""
     try:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: it must be at least 1")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value}: it must be at least {least}")
     return value
+
+
+def count(text):
+    """A whole number of at least 1, for argparse."""
+    return whole(text, 1)
+
+
+def new_file(text):
+    """A file in a folder that is there, for argparse: asked before anything is measured."""
+    folder = os.path.dirname(text) or "."
+    if not os.path.isdir(folder) or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text}: {'it is a folder' if os.path.isdir(text) else f'there is no folder {folder}'}")
+    return text
 
 
 def parser(description):
     """A parser with --json, which every benchmark has."""
     made = argparse.ArgumentParser(description=description.splitlines()[0])
-    made.add_argument("--json", metavar="FILE", help="write the figures here as well (default: only print them)")
+    made.add_argument("--json", type=new_file, metavar="FILE", help="write the figures here as well (default: only print them)")
     return made
 
 
@@ -204,7 +217,7 @@ def command(argv):
     """What a reader types to run this benchmark again: the process's arguments without --json and --data, whose files are the machine's own."""
     words, skip = [], False
     for word in argv[1:]:
-        if not skip and word not in ("--json", "--data"):
+        if not skip and word.partition("=")[0] not in ("--json", "--data"):
             words.append(word)
         skip = word in ("--json", "--data")
     return " ".join(["python -m", f"benchmarks.{os.path.basename(argv[0]).removesuffix('.py')}", *words])

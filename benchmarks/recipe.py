@@ -2,6 +2,7 @@
 
     python -m benchmarks.recipe --data FILE
     python -m benchmarks.recipe --only base "squared ReLU" --seeds 0
+    python -m benchmarks.recipe --long --seeds 1           what is left of a few of them after as many steps as `default` makes
 
 The base is the model and the recipe of our preset `default`, for fewer steps; each variant changes one thing. What earned its place was then
 written into the library with a backward by hand; docs/RECIPE.md draws the conclusions. Most ideas are from the log of records of
@@ -26,18 +27,20 @@ from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
 from minigpt.optim.muon import POLYNOMIALS
 from minigpt.tokenizers.char import CharTokenizer
-from minigpt.training import available_cores
+from minigpt.training import PRESETS, available_cores
 
 BASE = {
     "steps": 250, "warmup": 15, "layers": 4, "heads": 2, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015,
     "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": True,
-    "value_residual": False, "bigrams": False, "first_half": None, "cosine": False,
+    "smear": True, "token_shift": False, "value_residual": False, "bigrams": False, "first_half": None, "cosine": False,
 }  # fmt: skip
 VARIANTS = {
     "base": {},
     "learned positions": {"positions": "learned"},
     "RMSNorm": {"norm": "rms"},
     "no QK-norm": {"qk_norm": False},
+    "no smear": {"smear": False},
+    "token shift in every block": {"smear": False, "token_shift": True},
     "squared ReLU": {"activation": "squared_relu"},
     "untied head": {"tied": False},
     "value residual": {"value_residual": True},
@@ -49,6 +52,7 @@ VARIANTS = {
     "5 Newton-Schulz steps, Jordan et al.": {"polynomials": 5},
     "AdamW at 3e-3 for all": {"muon_lr": 0, "lr": 3e-3},
 }
+LONG = ("base", "no QK-norm", "no smear", "token shift in every block", "squared ReLU", "bigram embedding", "first half at T=64, B=16")
 EVERY = 10  # steps that a point of the training curve is the mean of
 
 
@@ -72,6 +76,9 @@ def make_model(c, vocab_size):
     def norm(x, w):
         return F.layer_norm(x, (C,), w) if c.norm == "layer" else F.rms_norm(x, (C,), w)
 
+    def before(x):
+        return F.pad(x, (0, 0, 1, -1))
+
     def turned(x, T):
         angle = torch.arange(T)[:, None] * 10000 ** (-torch.arange(0, D, 2) / D)
         a, b, cos, sin = *x.chunk(2, -1), angle.cos(), angle.sin()
@@ -84,10 +91,13 @@ def make_model(c, vocab_size):
             self.q, self.k, self.v, self.proj = weight(C, C), weight(C, C), weight(C, C), weight(C, C, std=residual_std)
             self.fc, self.out = weight(C, 4 * C), weight(4 * C, C, std=residual_std)
             self.mix = nn.Parameter(torch.tensor([1.0, 0.0]))
+            self.shift_1, self.shift_2 = nn.Parameter(torch.zeros(C)), nn.Parameter(torch.zeros(C))
 
         def forward(self, x, v0):
             B, T, _ = x.shape
             h = norm(x, self.ln_1)
+            if c.token_shift:
+                h = h + self.shift_1 * (before(h) - h)
             q, k, v = ((h @ w).view(B, T, c.heads, D).transpose(1, 2) for w in (self.q, self.k, self.v))
             v0 = v if v0 is None else v0
             if c.value_residual:
@@ -98,7 +108,10 @@ def make_model(c, vocab_size):
                 q, k = turned(q, T), turned(k, T)
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + y.transpose(1, 2).reshape(B, T, C) @ self.proj
-            h = norm(x, self.ln_2) @ self.fc
+            h = norm(x, self.ln_2)
+            if c.token_shift:
+                h = h + self.shift_2 * (before(h) - h)
+            h = h @ self.fc
             h = F.relu(h).square() if c.activation == "squared_relu" else F.gelu(h, approximate="tanh")
             return x + h @ self.out, v0
 
@@ -106,11 +119,14 @@ def make_model(c, vocab_size):
         def __init__(self):
             super().__init__()
             self.wte, self.wpe, self.head = weight(vocab_size, C), weight(c.time, C), weight(vocab_size, C)
+            self.smear = nn.Parameter(torch.zeros(C))
             self.pairs = nn.Parameter(torch.zeros(vocab_size**2, C)) if c.bigrams else None
             self.h, self.ln_f = nn.ModuleList(Block() for _ in range(c.layers)), nn.Parameter(torch.ones(C))
 
         def forward(self, ids):
             x, v0 = self.wte[ids], None
+            if c.smear:
+                x = x + self.smear * before(x)
             if c.bigrams:
                 x = x + self.pairs[ids * vocab_size + F.pad(ids, (1, 0))[:, :-1]]
             if c.positions == "learned":
@@ -218,7 +234,8 @@ def table(figures):
 
 def describe(figures):
     """What was measured, in a sentence."""
-    return f"Variants of preset `default`, one change each, {figures['steps']} steps in PyTorch, {len(figures['seeds'])} seeds."
+    seeds = ", ".join(map(str, figures["seeds"]))
+    return f"Variants of preset `default`, one change each, {figures['steps']:,} steps in PyTorch, seed{'s' * (len(figures['seeds']) > 1)} {seeds}."
 
 
 def draw(figures):
@@ -260,7 +277,8 @@ def main(argv=None):
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
     made.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
-    made.add_argument("--steps", type=count, default=BASE["steps"], metavar="N", help=f"of a run (default: {BASE['steps']})")
+    made.add_argument("--steps", type=count, metavar="N", help=f"of a run (default: {BASE['steps']}, with --long those of preset default)")
+    made.add_argument("--long", action="store_true", help=f"runs as long as preset default's, of {', '.join(LONG)} (default: short ones)")
     return guard(run, made.parse_args(argv))
 
 
@@ -270,7 +288,8 @@ def run(args):
         text = read_text(args.data) if args.data else tiny_shakespeare()
         path = Path(folder) / "text.txt"
         path.write_bytes(text.text.encode("utf-8"))
-        figures = measure(path, args.only or list(VARIANTS), args.seeds, args.steps)
+        steps = args.steps or (PRESETS["default"][1]["steps"] if args.long else BASE["steps"])
+        figures = measure(path, args.only or list(LONG if args.long else VARIANTS), args.seeds, steps)
     print(describe(figures))
     show(table=table(figures))
     write_json(args.json, figures)

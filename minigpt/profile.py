@@ -387,7 +387,7 @@ def instrumentation():
     modules = {name: module for name, module in list(sys.modules.items()) if name.split(".")[0] == "minigpt" and name != __name__}
     instead = {id(function): timed_function(op, function) for op, function in functions(modules)}
     instead[id(ACTIVATIONS)] = {name: tuple(instead.get(id(function), function) for function in pair) for name, pair in ACTIVATIONS.items()}
-    makers = {name: timed_maker(getattr(np, name)) for name in ("empty", "zeros", "ones", "full")}
+    makers = {name: timed_maker(getattr(np, name)) for name in ("empty", "zeros", "ones")}  # not full, whose results ops.reductions keeps for good
     numpy = types.SimpleNamespace(**vars(np) | makers | {"einsum": timed_einsum})
     for name, module in modules.items():
         yield from ((module, attribute, instead[id(value)]) for attribute, value in vars(module).items() if id(value) in instead)

@@ -100,7 +100,9 @@ def test_markdown_pads_columns():
 
 
 def test_command_leaves_out_files():
-    assert command(["/x/bench_step.py", "--size", "small", "--json", "f", "--turns", "2"]) == "python -m benchmarks.bench_step --size small --turns 2"
+    for files in (["--json", "f"], ["--json=f", "--data=g"]):
+        typed = ["/x/bench_step.py", "--size", "small", *files, "--turns", "2"]
+        assert command(typed) == "python -m benchmarks.bench_step --size small --turns 2"
 
 
 def test_write_json_says_on_which_machine(tmp_path):
@@ -194,6 +196,22 @@ def test_time_to_loss_targets():
     assert within.figure == 1.6 and "best" in within.what and not within.met
 
 
+def test_a_loss_never_reached_is_told():
+    runs = {"nanogpt": LOSS["runs"]["nanogpt"], "quick": [{"seconds": 200.0, "val_loss": 1.95, "rows": rows((18, 200, 1.95)), "process": 201.0}]}
+    figures = {"text": "f" * 64, "turns": 1, "options": {}, "runs": runs}
+    share, within = bench_time_to_loss.targets(figures)
+    assert (share.figure, share.met, within.figure, within.met) == (math.inf, False, math.inf, False)
+    assert bench_time_to_loss.table(figures)[1][1][-3:] == ("never", "never", "never")
+    assert program.overview({"time-to-loss": figures}) is not None
+
+
+@pytest.mark.parametrize("module", [bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(module, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        module.main(["--json", str(tmp_path / "none" / "f.json")])
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_presets_that_are_missing_are_left_out(capsys, monkeypatch):
     monkeypatch.setattr(bench_time_to_loss, "PRESETS", {"default": ({}, {})})
 
@@ -239,6 +257,15 @@ def test_recipe_table_is_sorted_and_relative_to_the_base():
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("name", recipe.VARIANTS)
+def test_recipe_variant_trains(name, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "text.txt").write_text("the quick brown fox\n" * 60, encoding="utf-8")
+    loss, curve = recipe.train(str(tmp_path / "text.txt"), {"channels": 8, "time": 16, "steps": 10} | recipe.VARIANTS[name], 0)
+    assert 0 < loss < 4 and len(curve) == 1
+
+
+@pytest.mark.parity
 def test_recipe_base_is_our_default(rng):
     """The same loss as this library's GPT of preset `default`, on its weights."""
     torch = pytest.importorskip("torch")
@@ -254,15 +281,16 @@ def test_recipe_base_is_our_default(rng):
     base = recipe.BASE
     same = {"batch": "batch_size", "lr": "lr", "muon_lr": "muon_lr", "warmup": "warmup", "polynomials": "newton_schulz_steps"}
     assert {name: base[name] for name in same} == {name: training[field] for name, field in same.items()}
-    assert (base["time"], base["positions"], base["qk_norm"]) == (model["block_size"], model["positions"], model["qk_norm"])
+    assert base["time"] == model["block_size"] and all(base[name] == model[name] for name in ("positions", "qk_norm", "smear"))
     assert (training["schedule"], training["final_lr"]) == ("linear", 0.0)
     x = rng.standard_normal((6, 4))
     coefficients = recipe.polynomials(base["polynomials"])
     orthogonal = recipe.orthogonalise(torch.from_numpy(x), coefficients).numpy()
     np.testing.assert_allclose(orthogonal, newton_schulz(x, base["polynomials"]), rtol=0, atol=1e-6)
+    theirs.smear.data.normal_()  # nothing is smeared at first
     ours, weights = GPT(GPTConfig(11, **model)), {name: value.detach().numpy() for name, value in theirs.named_parameters()}
     p = ours.parameters
-    p["wte.weight"][...] = weights["wte"]
+    p["wte.weight"][...], p["smear.weight"][...] = weights["wte"], weights["smear"]
     for i in range(model["n_layer"]):
         p[f"h.{i}.attn.c_attn.weight"][...] = np.concatenate([weights[f"h.{i}.{name}"] for name in "qkv"], axis=1)
         for name, part in {"attn.c_proj": "proj", "mlp.c_fc": "fc", "mlp.c_proj": "out"}.items():

@@ -10,7 +10,8 @@ import pytest
 from minigpt import GPT, GPTConfig, cli, ops, optim, plots, profile
 from minigpt.errors import MinigptError
 from minigpt.layers import MLP, Linear, Store
-from minigpt.ops.attention import attention_forward
+from minigpt.ops.attention import attention_forward, position_penalty
+from minigpt.ops.reductions import averaging
 from minigpt.profile import OpTime, Profile, TimedArray, profile_steps
 from minigpt.training import TrainConfig, Trainer
 
@@ -116,7 +117,7 @@ def test_rows_and_waiting_make_up_the_whole(trainer):
     assert sum(report.share(kind) for kind in profile.KINDS) + report.waiting / report.seconds == pytest.approx(1)
     assert [row.seconds for row in report.rows] == sorted((row.seconds for row in report.rows), reverse=True)
     alone = profile_steps(trainer(shards=2), 3)
-    assert alone.waiting < 0.2 * alone.seconds
+    assert alone.threads == 1 and alone.waiting < 0.5 * alone.seconds
 
 
 def names_of_the_library():
@@ -140,6 +141,17 @@ def test_everything_is_put_back_after_an_exception(trainer, monkeypatch):
     assert names_of_the_library() == before
     assert type(one.workers).__name__ == "Workers"
     assert profile.LOCAL.clock is None
+
+
+def test_what_ops_keep_is_nothing_of_the_profile(rng):
+    q, k, v = rng.standard_normal((3, 1, 2, 4, 3))
+    for cache in (averaging, position_penalty):
+        cache.cache_clear()
+    with profile.timed_ops():
+        ops.attention_forward(q, k, v, ops.Mask(causal=True))
+        ops.layernorm_forward(q, q[0, 0, 0])
+    assert type(ops.layernorm_forward(q, q[0, 0, 0])[0]) is np.ndarray
+    assert type(averaging(3, q.dtype)) is type(position_penalty(0, 4, 4, True, None, q.dtype)) is np.ndarray
 
 
 def test_threads_without_a_clock_compute_as_always(rng):

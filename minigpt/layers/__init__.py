@@ -6,7 +6,7 @@ from minigpt.layers.embedding import Embedding, LearnedPositions, Smear, TiedHea
 from minigpt.layers.linear import Linear
 from minigpt.layers.mlp import MLP
 from minigpt.layers.norm import LayerNorm, RMSNorm
-from minigpt.layers.recompute import RecomputedCache, recomputed_backward, recomputed_forward
+from minigpt.layers.recompute import RecomputedCache, recomputed_activations, recomputed_backward, recomputed_forward
 from minigpt.layers.store import Parameter, Store
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Smear",
     "Store",
     "TiedHead",
+    "recomputed_activations",
     "recomputed_backward",
     "recomputed_forward",
 ]

@@ -27,5 +27,9 @@ def recomputed_forward(layer, p, x, rng=None, **arguments):
 
 def recomputed_backward(layer, g, dy, cache):
     """layer.backward after recomputed_forward: the same numbers to the last bit, dropout included; adds into g, dy -> dx."""
-    _, activations = layer.forward(cache.p, cache.x, copy.deepcopy(cache.rng), **cache.arguments)
-    return layer.backward(g, dy, activations)
+    return layer.backward(g, dy, recomputed_activations(layer, cache))
+
+
+def recomputed_activations(layer, cache):
+    """The cache that layer.forward would have returned."""
+    return layer.forward(cache.p, cache.x, copy.deepcopy(cache.rng), **cache.arguments)[1]

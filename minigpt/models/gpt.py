@@ -188,7 +188,7 @@ class GPT(Model):
 
     def logits(self, ids, attention_mask=None, position_ids=None):
         """forward without its cache: ids (B, T) -> logits (B, T, V)."""
-        return self.forward(ids, None, attention_mask, position_ids)[0]
+        return self.forward(ids, None, attention_mask, position_ids, recompute=True)[0]  # so that each block's cache goes when the block is done
 
     def loss(self, ids, targets, rng=None, count=None):
         """Mean cross-entropy of the next token, in nats: ops.cross_entropy_forward has the formula.
@@ -197,7 +197,7 @@ class GPT(Model):
         MinigptError for ids or targets out of range, of a wrong dtype or shape, or where no target counts and no count is given.
         """
         targets = check_targets(targets, ids, self.config.vocab_size, count)
-        return cross_entropy_forward(self.forward(ids, rng)[0], targets, count)[0]
+        return cross_entropy_forward(self.forward(ids, rng, recompute=True)[0], targets, count)[0]
 
     def add_gradients(self, g, ids, targets, rng=None, count=None, recompute=False):
         """Add the loss's gradients into a store g -> the loss; recompute as for `forward`, other arguments and errors as for `loss`."""

@@ -112,9 +112,11 @@ class LeanAttentionCache(NamedTuple):
     @property
     def weights(self):
         """The attention weights, (B, H, query, key), computed anew: T x S numbers a head."""
-        T, S = self.q.shape[2], self.k.shape[2]
-        scores = scores_kq(self.q, self.k, self.mask, self.bias, slice(0, T), slice(0, S))
-        return softmax_over_keys(scores)[0].swapaxes(-1, -2)
+        (B, H, T, _), S = self.q.shape, self.k.shape[2]
+        weights = np.zeros((B, H, S, T), self.y.dtype)
+        for queries, keys in visible_blocks(T, S, self.mask):
+            weights[:, :, keys, queries], _ = softmax_over_keys(scores_kq(self.q, self.k, self.mask, self.bias, queries, keys))
+        return weights.swapaxes(-1, -2)
 
 
 def lean_attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, rng=None):  # noqa: B008
@@ -252,7 +254,7 @@ def position_penalty(first, keys, queries, causal, window, dtype):
 
 
 def penalty_of(hidden, dtype):
-    """-inf where hidden, else 0: read-only, since some are kept."""
+    """-inf where hidden, else 0: read-only, since some are kept. A score that overflowed to inf becomes nan by it, in a model that is lost anyway."""
     penalty = np.where(hidden, -np.inf, 0).astype(dtype)
     penalty.flags.writeable = False
     return penalty

@@ -188,6 +188,8 @@ def read_band(path):
             if len({getattr(values[key], field.name).shape for field in dataclasses.fields(Interval)}) > 1:
                 raise MinigptError(f"band {path} is damaged: the columns of {key} are not of one length")
         return Band(**values)
+    except MinigptError:
+        raise
     except OSError as error:
         raise MinigptError(f"band {path} can't be read: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:

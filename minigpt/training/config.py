@@ -56,15 +56,15 @@ class TrainConfig:
             raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
 
 
-ROTARY = {"n_layer": 4, "n_head": 2, "n_embd": 128, "bias": False, "positions": "rotary", "qk_norm": True}
+ROTARY = {"n_layer": 4, "n_head": 2, "n_embd": 128, "bias": False, "positions": "rotary", "qk_norm": True, "smear": True}
 MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps": 3, "warmup": 15, "schedule": "linear", "final_lr": 0.0}
 
 # Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
 PRESETS = {
     "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500}),
-    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1350, "batch_size": 8, "eval_interval": 675, "save_interval": 675}),
+    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1300, "batch_size": 8, "eval_interval": 650, "save_interval": 650}),
     "best": (
-        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192, "qk_norm": False},
+        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192},
         MUON | {"steps": 1800, "batch_size": 8, "newton_schulz_steps": 4, "weight_decay": 0.2, "eval_interval": 300, "save_interval": 300},
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from minigpt import checkpoint
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
+from minigpt.layers import recomputed_activations
 from minigpt.memory import check_memory
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
@@ -140,7 +141,7 @@ class Trainer:
                     seconds = measure_threads(work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50)
             finally:
                 self.workers = chosen
-            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == threads else 1.1))  # other programs go, the run stays
+            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == max(seconds) else 1.1))  # other programs go, the run stays
             measured = "; gradients of a step: " + ", ".join(f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items()))
             if threads != chosen.threads:
                 chosen.close()
@@ -210,8 +211,7 @@ class Trainer:
         name = first_not_finite("parameter ", self.model.parameters)
         for micro, shard, ids, _ in [] if name else self.shards():
             with np.errstate(all="ignore"):
-                logits, cache = self.model.forward(ids, self.generator(micro, shard + 1))
-            name = first_not_finite("", cache) or first_not_finite("", {"logits": logits})
+                name = first_not_finite_activation(self.model, ids, self.generator(micro, shard + 1))
             if name:
                 break
         if not name:
@@ -351,6 +351,15 @@ def first_not_finite(name, value):
         if path:
             return path
     return None
+
+
+def first_not_finite_activation(model, ids, rng):
+    """The path of the first number of a forward pass that is not finite, None where all are fine; one block's activations at a time."""
+    logits, cache = model.forward(ids, rng, recompute=True)
+    name = first_not_finite("", cache._replace(blocks=[], ln_f=None, head=None))
+    for i, (block, c) in enumerate(zip(model.blocks, cache.blocks)):
+        name = name or first_not_finite(f"h.{i}", recomputed_activations(block, c))
+    return name or first_not_finite("", {"ln_f": cache.ln_f, "head": cache.head, "logits": logits})
 
 
 def check_unchanged(field, saved, given, directory):

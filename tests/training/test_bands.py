@@ -166,7 +166,7 @@ def test_damaged_band_is_named(band, tmp_path):
         (json.dumps(whole | {"train": whole["train"] | {"mean": "x"}}), "is damaged"),
     ):
         path.write_text(damage)
-        with pytest.raises(MinigptError, match=rf"band .*tiny\.json:? {message}"):
+        with pytest.raises(MinigptError, match=rf"^band {re.escape(str(path))}:? {message}"):
             read_band(path)
     with pytest.raises(MinigptError, match="can't be read"):
         read_band(tmp_path / "none.json")

@@ -79,6 +79,22 @@ def test_recomputing_reaches_the_model(tmp_path, monkeypatch):
     assert seen == [{"BlockCache"}, {"RecomputedCache"}]
 
 
+def test_evaluation_and_diagnosis_take_no_more_memory_than_a_recomputed_step(tmp_path):
+    model = GPT(GPTConfig(TOKENIZER.vocab_size, 64, 12, 2, 16))
+    config = TrainConfig(steps=1, batch_size=4, recompute=True)
+    t = Trainer(model, np.tile(TOKENS, 5), np.tile(TOKENS, 5), config, tmp_path, threads=1, say=lambda line: None, progress=False)
+
+    def peak(function):
+        tracemalloc.start()
+        function()
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    step, evaluation, diagnosis = map(peak, (t.train_step, t.evaluate, lambda: t.diagnose(math.nan)))
+    assert evaluation < 1.1 * step and diagnosis < 1.5 * step  # with all activations: five times
+
+
 def test_run_does_not_depend_on_threads(tmp_path):
     one, two = trainer(tmp_path / "1", threads=1), trainer(tmp_path / "2", threads=2)
     one.run()
@@ -92,6 +108,16 @@ def four_cores(monkeypatch):
     monkeypatch.setattr(threading_module, "available_cores", lambda: 4)
     for name in THREAD_SETTINGS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [({2: 1.0, 1: 0.95}, 2), ({2: 1.0, 1: 0.8}, 1)])
+def test_more_threads_are_preferred_where_measurements_are_close(tmp_path, monkeypatch, seconds, chosen):
+    """Three threads for four shards: as many rounds as two, which are tried in their place."""
+    monkeypatch.setattr("minigpt.training.trainer.usable_threads", lambda: 3)
+    monkeypatch.setattr("minigpt.training.trainer.measure_threads", lambda work, counts, **settings: {count: seconds[count] for count in counts})
+    t = trainer(tmp_path, "auto", steps=60, shards=4)
+    t.choose_threads()
+    assert t.workers.threads == chosen
 
 
 @pytest.mark.parametrize("fastest", [1, 2, 3])
@@ -291,6 +317,14 @@ def test_activation_that_overflows_is_named(tmp_path):
     t = trainer(tmp_path)
     t.model.parameters["h.1.attn.c_attn.weight"][...] = 1e30
     with pytest.raises(Diverged, match=r"step 1: the loss is nan; first in h\.1\.attn\."):
+        t.train_step()
+
+
+@pytest.mark.parametrize(("name", "place"), [("h.0.mlp.c_fc.weight", r"h\.0\.mlp\."), ("ln_f.weight", r"head\.x")])
+def test_first_place_of_an_overflow_is_named(tmp_path, name, place):
+    t = trainer(tmp_path, dropout=0.0)
+    t.model.parameters[name][...] = 3e38
+    with pytest.raises(Diverged, match=rf"step 1: the loss is nan; first in {place}"):
         t.train_step()
 
 
