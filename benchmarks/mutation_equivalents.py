@@ -7,6 +7,7 @@ SIGN = "sign is 1 or -1: to multiply by it is to divide by it"
 PIECES = "where two pieces of erf meet both are right to the last digit, the middle one beyond 6 too, where erf rounds to 1"
 ROWS = "the logits are rows here: two axes, of which the last is 1"
 SYMMETRIC_DOT = "a product of two numbers does not depend on their order"
+KEPT = "how many results are kept decides the time alone"
 SYMMETRIC = "the common dtype does not depend on the order"
 RESULT_TYPE = "y = heads_last(B, H, T, D, np.result_type(q, k, v, *(() if bias is None else (bias,))))"
 
@@ -45,7 +46,7 @@ EQUIVALENT = {
     ): SPEED,
     ("ops/attention", "AttentionCache.weights", "return self.weights_kq.swapaxes(-1, -2)", "-2 -> 2"): AXES,
     ("ops/dropout", "dropout_scale", "scale = np.empty(shape, np.zeros(0, dtype).real.dtype)", "0 -> 1"): "only the dtype of this array is used",
-    ("ops/attention", "LeanAttentionCache.weights", "return softmax_over_keys(scores)[0].swapaxes(-1, -2)", "-2 -> 2"): AXES,
+    ("ops/attention", "LeanAttentionCache.weights", "return weights.swapaxes(-1, -2)", "-2 -> 2"): AXES,
     ("ops/attention", "attention_forward", "np.matmul(dropped.swapaxes(-1, -2), v, out=y)", "-2 -> 2"): AXES,
     (
         "ops/attention",
@@ -89,10 +90,34 @@ EQUIVALENT = {
         "total += total.real == 0  # a query without keys: 0 / 1 = 0",
         "total += total.real == 0 -> total -= total.real == 0",
     ): DIVISOR,
-    ("ops/attention", "scores_kq", "scores += np.where(hidden, -np.inf, 0).astype(scores.real.dtype)  # 14 us against np.copyto's 35 at (6, 4, 64, 64)", "0 -> 1"): "adds 1 to all visible scores of a query, which softmax takes away again",  # noqa: E501
     ("layers/attention", "Attention.forward", "if kv is not None and x.shape[1] == 1 and rng is None:", "kv is not None -> kv is None"): SPEED,
     ("layers/attention", "Attention.forward", "if kv is not None and x.shape[1] == 1 and rng is None:", "1 -> 2"): SPEED,
-    ("ops/attention", "hidden_keys", "hidden |= distance < 0", "hidden |= distance < 0 -> hidden = distance < 0"): "or-ed into an array of False",
+    (
+        "ops/attention",
+        "position_penalty",
+        "hidden |= distance < 0",
+        "hidden |= distance < 0 -> hidden = distance < 0",
+    ): "or-ed into an array of False",
+    (
+        "ops/attention",
+        "position_penalty",
+        "@functools.lru_cache(maxsize=16)  # blocks along the diagonal, and layers, all ask for the same few",
+        "16 -> 17",
+    ): KEPT,
+    ("ops/positions", "rotary_table", "@functools.lru_cache(maxsize=32)", "32 -> 33"): KEPT,
+    ("ops/reductions", "averaging", "@functools.lru_cache(maxsize=16)", "16 -> 17"): KEPT,
+    (
+        "ops/positions",
+        "rotary_forward",
+        "cos, sin = (table.astype(x.real.dtype, copy=False) for table in (cos, sin))",
+        "False -> True",
+    ): "a copy of a table that nothing writes to",
+    (
+        "ops/attention",
+        "row_dot",
+        'return np.einsum("bhtd,bhtd->bht", a, b, order="C")',
+        "np.einsum('bhtd,bhtd->bht', a, b, order='C') -> np.einsum('bhtd,bhtd->bht', b, a, order='C')",
+    ): SYMMETRIC_DOT,
     (
         "ops/attention",
         "visible_blocks",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer_gradients import check_layer, random_store
 
-from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Store, TiedHead
+from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Smear, Store, TiedHead
 from minigpt.ops import ACTIVATIONS
 
 B, T, C, F, V = 2, 3, 5, 7, 11
@@ -18,6 +18,7 @@ LAYERS = {
     "rmsnorm": RMSNorm("f", C),
     "rmsnorm eps": RMSNorm("f", C, eps=0.5),
     "positions": LearnedPositions("f", V, C),
+    "smear": Smear("f", C),
     "mlp no bias": MLP("f", C, F, bias=False),
     **{f"mlp {activation}": MLP("f", C, F, activation) for activation in ACTIVATIONS},
 }

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minigpt import ops
+from minigpt.ops.attention import position_penalty
+from minigpt.ops.reductions import averaging
 
 
 @pytest.mark.parametrize(("forward", "eps"), [(ops.layernorm_forward, 1e-5), (ops.rmsnorm_forward, 1e-6)])
@@ -58,3 +60,10 @@ def test_lean_attention_takes_the_block_of_its_bias(T, bias_shape, rng, monkeypa
     dy = rng.standard_normal(y.shape)
     for a, b in zip(ops.lean_attention_backward(dy, lean), ops.attention_backward(dy, plain)):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+
+
+def test_arrays_that_ops_keep_cannot_be_written_to():
+    """They are handed out again."""
+    for kept in (averaging(3, np.dtype(np.float32)), position_penalty(0, 4, 4, True, None, np.dtype(np.float32)), *ops.rotary_table(4, 2)):
+        with pytest.raises(ValueError, match="read-only"):
+            kept[0] = 1
