@@ -15,12 +15,13 @@ import numpy as np
 
 from benchmarks.bench_memory import train_in_process
 from benchmarks.bench_step import numpy_step
-from benchmarks.common import Target, count, gemm_rate, model_flops, parser, show, take_turns, write_json
+from benchmarks.common import Target, count, gemm_rate, model_flops, parser, show, take_turns, timed, write_json
 from minigpt import GPTConfig
 from minigpt.cli import guard
 from minigpt.training import available_cores
 
 VOCAB_SIZE = 65
+TURN = 0.3  # seconds, about, that a turn lasts
 TOKENS = 8192  # a step, against T: two rows at the longest context, one a core of two
 SWEEPS = {  # name -> values, n_layer, n_head, n_embd, block_size, batch_size as functions of the value
     "T": ((64, 128, 256, 512, 1024, 2048, 4096), lambda T: (4, 4, 128, T, TOKENS // T)),
@@ -50,9 +51,11 @@ def measure_sweep(name, turns, largest=None):
         config = GPTConfig(VOCAB_SIZE, block_size, layers, heads, channels, bias=False)
         steps[value] = numpy_step(config, batch_size)
         flops.append(model_flops(config, batch_size * block_size))
+    calls = {value: several(step) for value, step in steps.items()}
     rates = []
-    seconds = take_turns(steps, turns, warm_up=1, pause=0, between=lambda: rates.append(gemm_rate()))
-    medians = [statistics.median(seconds[value]) for value in values]
+    sides = {value: lambda step=step, n=calls[value]: [step() for _ in range(n)] for value, step in steps.items()}
+    seconds = take_turns(sides, turns, warm_up=0, pause=0, between=lambda: rates.append(gemm_rate()))
+    medians = [statistics.median(seconds[value]) / calls[value] for value in values]
     print(f"{name}: " + ", ".join(f"{value}: {1e3 * s:.1f} ms" for value, s in zip(values, medians)), flush=True)
     return {
         "values": values,
@@ -61,6 +64,12 @@ def measure_sweep(name, turns, largest=None):
         "gemm_gflops": statistics.median(rates) / 1e9,
         "slope": slope(values, medians),
     }
+
+
+def several(step):
+    """How many steps last TURN seconds, about, at least 1; the step is warm then."""
+    step()
+    return max(1, round(TURN / timed(step)))
 
 
 def slope(values, seconds, points=3):

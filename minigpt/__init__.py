@@ -2,11 +2,9 @@
 
 import importlib
 
-from minigpt.checkpoint import load
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.tokenizers.char import CharTokenizer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,12 +22,22 @@ __all__ = [
 ]
 
 
+WHEN_NAMED = {  # what most programs don't need, and the module that is imported when it is first named
+    "check_gradients": "gradcheck",
+    "check_op": "gradcheck",
+    "CharTokenizer": "tokenizers",
+    "from_huggingface": "hub",
+    "load": "checkpoint",
+    "to_huggingface": "hub",
+    "to_huggingface_names": "hub",
+}
+MODULES = ("checkpoint", "cli", "data", "gradcheck", "hub", "optim", "plots", "profile", "tokenizers", "training")
+
+
 def __getattr__(name):
-    """Import what most programs don't need when it is first named: proof, data, training and drawing cost nothing until used."""
-    if name in ("check_gradients", "check_op"):
-        return getattr(importlib.import_module("minigpt.gradcheck"), name)
-    if name in ("from_huggingface", "to_huggingface", "to_huggingface_names"):
-        return getattr(importlib.import_module("minigpt.hub"), name)
-    if name in ("cli", "data", "gradcheck", "hub", "optim", "plots", "profile", "training"):
+    """Import proof, files, data, training and drawing when they are first named: they cost nothing until used."""
+    if name in WHEN_NAMED:
+        return getattr(importlib.import_module(f"minigpt.{WHEN_NAMED[name]}"), name)
+    if name in MODULES:
         return importlib.import_module(f"minigpt.{name}")
     raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

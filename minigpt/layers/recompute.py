@@ -11,7 +11,7 @@ from minigpt.layers.store import Store
 class RecomputedCache(NamedTuple):
     p: Store
     x: np.ndarray  # the layer's input
-    rng: np.random.Generator | None  # as it was before the layer drew its dropout
+    rng: "np.random.Generator | None"  # as it was before the layer drew its dropout; in quotes: evaluated, it would import all of np.random
     arguments: dict  # whatever else forward was given
 
 
