@@ -12,9 +12,9 @@ for as long as a `with` lasts and puts the right one back; nothing on disk chang
 
 Two lessons stand in the table. No gradient check, however exact, sees a forward pass that is wrong together with its backward ("blind" in the
 fourth column); tests/test_museum.py holds the library to that as well. And of what a gradient check can see, the usual one (central differences in
-float32, step 1e-3, tolerance 1e-2) misses whatever is small: a constant typed with too few digits, an eps in the wrong place, one entry of many.
-Its tolerance cannot be made much smaller: on right code its own errors are 1e-4 to 2e-3 for an op here, and 1e-2 for a model of two layers. Those
-of the complex step are below 1e-14.
+float32, step 1e-3, tolerance 2e-2) misses whatever is small: a constant typed with too few digits, an eps in the wrong place, one entry of many.
+Its tolerance cannot be made smaller: on right code its own errors are 1e-4 to 2e-3 for an op here, and 1.1e-2 to 1.5e-2 for a model, with the kernels
+of BLAS that it runs on. Those of the complex step are below 1e-14.
 
     from minigpt import museum
     print(museum.table())                          # or: minigpt gradcheck --museum
@@ -45,7 +45,7 @@ from minigpt.ops import activations, attention, dropout, embedding, linear, loss
 from minigpt.ops.loss import IGNORED
 
 FLOAT32_STEP = 1e-3  # of the central differences in float32 that exhibits are compared with
-FLOAT32_TOLERANCE = 1e-2
+FLOAT32_TOLERANCE = 2e-2
 
 
 class Edit(NamedTuple):

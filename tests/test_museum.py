@@ -14,7 +14,7 @@ from minigpt.ops import attention_forward, linear_backward, linear_forward
 
 RUNGS = ("gradient check", "oracle: ", "invariance: ", "accounting: ", "golden: ")
 BLIND = [exhibit for exhibit in EXHIBITS if exhibit.blind]
-MISSED = {  # by central differences in float32, step 1e-3, tolerance 1e-2
+MISSED = {  # by central differences in float32, step 1e-3, tolerance 2e-2
     "LayerNorm: backward assumes a variance of exactly 1, without eps",
     "LayerNorm: unbiased variance (C - 1) in backward only",
     "RMSNorm: eps outside the root in forward only",
@@ -99,7 +99,7 @@ def test_central_differences_in_float32_miss_what_is_small(exhibit):
     assert row.caught
     assert row.float32_catches == (exhibit.name not in MISSED), row.float32_error
     errors = without_bug(exhibit.check, "float32").errors
-    assert max(errors[name] for name in exhibit.wrong) < 1e-2  # what it says of the code as it is: no false alarm
+    assert max(errors[name] for name in exhibit.wrong) < museum.FLOAT32_TOLERANCE  # what it says of the code as it is: no false alarm
 
 
 def test_models_own_check_cannot_see_an_arriving_gradient_of_one_ignored():
