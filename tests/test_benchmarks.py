@@ -12,7 +12,7 @@ import pytest
 from benchmarks import __main__ as program
 from benchmarks import bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
-from minigpt import GPTConfig
+from minigpt import GPT, GPTConfig
 from minigpt.errors import MinigptError
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +128,50 @@ def test_our_step_trains(monkeypatch):
     monkeypatch.setattr(bench_step, "keep_freed_memory", lambda: None)
     loss, norm, _ = bench_step.numpy_step(GPTConfig(11, 5, 1, 2, 8), batch_size=2)()
     assert loss == pytest.approx(math.log(11), rel=0.1) and norm > 0
+
+
+def test_our_step_draws_another_batch_each_time(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(bench_step, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(GPT, "add_gradients", lambda self, g, ids, *rest: drawn.append(ids.tolist()) or 1.0)
+    step = bench_step.numpy_step(GPTConfig(11, 5, 1, 2, 8), batch_size=2, threads=1)
+    step()
+    step()
+    assert len(drawn) == 2 and drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(("side", "recompute"), [("minigpt", False), ("recomputed", True)])
+def test_memory_of_our_sides(side, recompute, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench_step, "numpy_step", lambda *args, **settings: seen.append(settings) or (lambda: None))
+    settings = {"vocab_size": 11, "block_size": 5, "n_layer": 1, "n_head": 2, "n_embd": 8, "batch_size": 2, "threads": 1}
+    assert bench_memory.child(side, settings, 1)["peak"] > 0
+    assert seen == [{"recompute": recompute}]
+
+
+def test_scale_is_of_one_step(monkeypatch):
+    """However many a turn has."""
+    monkeypatch.setattr(bench_scale, "numpy_step", lambda *args: lambda: None)
+    monkeypatch.setattr(bench_scale, "timed", lambda step: bench_scale.TURN / 10)
+    monkeypatch.setattr(bench_scale, "take_turns", lambda sides, turns, between, **rest: between() or {name: [5.0] * turns for name in sides})
+    monkeypatch.setattr(bench_scale, "gemm_rate", lambda: 1e9)
+    assert bench_scale.measure_sweep("layers", 3)["seconds"] == [0.5] * 5
+
+
+def test_runs_held_to_avx2_are_and_say_so(tmp_path, monkeypatch):
+    held = []
+
+    def run(command, env):
+        held.append(env.get("OPENBLAS_CORETYPE"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(program.subprocess, "run", run)
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    for name in ("step-small", "step-small-avx2"):
+        assert program.run(name, tmp_path)
+    assert held == [None, "Haswell"]
+    plain, avx2 = ([target.what for target in program.targets_of(name, STEP)] for name in ("step-small", "step-small-avx2"))
+    assert avx2 == [f"{what}, AVX2" for what in plain]
 
 
 @pytest.mark.parity
@@ -271,7 +315,6 @@ def test_recipe_base_is_our_default(rng):
     torch = pytest.importorskip("torch")
     from types import SimpleNamespace
 
-    from minigpt import GPT
     from minigpt.optim.muon import newton_schulz
     from minigpt.training import PRESETS
 

@@ -11,6 +11,7 @@ from minigpt import MinigptError, museum
 from minigpt.gradcheck import LIMIT
 from minigpt.museum import EXHIBITS, GRADIENT_EXHIBITS, OTHER_EXHIBITS, Edit, Exhibit, Finding, function_of, patched_code, planted
 from minigpt.ops import attention_forward, linear_backward, linear_forward
+from minigpt.ops.attention import position_penalty
 
 RUNGS = ("gradient check", "oracle: ", "invariance: ", "accounting: ", "golden: ")
 BLIND = [exhibit for exhibit in EXHIBITS if exhibit.blind]
@@ -107,6 +108,16 @@ def test_models_own_check_cannot_see_an_arriving_gradient_of_one_ignored():
     (exhibit,) = (e for e in EXHIBITS if e.name == "loss: the arriving gradient ignored")
     with planted(exhibit):
         assert museum.gradients.gpt().wrong == ()
+
+
+def test_kept_results_neither_hide_a_mistake_nor_outlive_it():
+    (exhibit,) = (e for e in EXHIBITS if e.name == "attention: the causal mask off by one")
+    asked = 0, 3, 3, True, None, np.dtype(np.float64)
+    right = position_penalty(*asked)
+    with planted(exhibit):
+        wrong = position_penalty(*asked)
+    assert np.isneginf(right).sum() == 3 and np.isneginf(wrong).sum() == 1
+    np.testing.assert_array_equal(position_penalty(*asked), right)
 
 
 def test_missed_names_exhibits():

@@ -201,6 +201,13 @@ def test_gpt_num_parameters(bias, tie_embeddings):
     assert ("lm_head.weight" in model.parameters) == (not tie_embeddings)
 
 
+@pytest.mark.parametrize("settings", [{}, {"bias": False}, {"tie_embeddings": False}, {"positions": "rotary"}, {"smear": True}], ids=str)
+def test_config_knows_the_number_of_parameters(settings):
+    """Before any memory is taken for them."""
+    model = make_gpt(**settings)
+    assert model.config.num_parameters == model.num_parameters
+
+
 def test_gpt2_has_its_124_million_parameters():
     model = object.__new__(GPT)  # the shapes alone
     model.config = GPTConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)

@@ -101,7 +101,7 @@ def test_judgement_of_a_loss(band):
     ("model", "config", "text", "why"),
     [
         ({}, {}, "abc", None),
-        ({}, {"seed": 9, "eval_interval": 3, "save_interval": 2, "shards": 4}, "abc", None),
+        ({}, {"seed": 9, "eval_interval": 3, "save_interval": 2, "shards": 4, "recompute": True}, "abc", None),
         ({}, {}, "abd", "the text is another (SHA-256 abd..., the band's abc...)"),
         ({"n_layer": 2}, {}, "abc", "n_layer is 2, the band's 1"),
         ({}, {"lr": 0.1}, "abc", "lr is 0.1, the band's 0.001"),
