@@ -44,7 +44,7 @@ def child(side, settings, steps):
         from benchmarks.torch_gpt import training_step
 
         imported = peak_memory()
-        step = training_step(SimpleNamespace(**{"dropout": 0.0} | settings), batch_size, threads)
+        step = training_step(SimpleNamespace(**{"dropout": 0.0, "activation": "gelu_tanh"} | settings), batch_size, threads)
     for _ in range(steps):
         step()
     return {"imported": imported, "peak": peak_memory()}
@@ -118,23 +118,25 @@ def main(argv=None):
         print(json.dumps(child(*json.loads(argv[1]))))
         return 0
     from benchmarks.bench_step import SIZES as STEP_SIZES
-    from benchmarks.common import count, parser, show, write_json
+    from benchmarks.common import count, parser
+    from minigpt.cli import guard
 
     made = parser(__doc__)
     made.add_argument("--size", choices=tuple(STEP_SIZES), nargs="+", default=list(SIZES), help=f"models and batches (default: {' '.join(SIZES)})")
     made.add_argument("--turns", type=count, default=3, metavar="N", help="processes a side (default: 3)")
     made.add_argument("--steps", type=count, default=4, metavar="N", help="training steps a process (default: 4)")
-    args = made.parse_args(argv)
+    return guard(run, made.parse_args(argv))
+
+
+def run(args):
+    """From parsed arguments to printed and written figures."""
+    from benchmarks.common import show, write_json
+
     figures = measure(args.size, args.turns, args.steps)
     print(describe(figures))
     show(targets(figures), table(figures))
     write_json(args.json, figures)
-    return 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:  # before anything else is imported
-        sys.exit(main())
-    from minigpt.cli import guard
-
-    sys.exit(guard(main, None))
+    sys.exit(main())

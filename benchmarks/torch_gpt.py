@@ -18,6 +18,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(C, bias=config.bias)
         self.c_fc = nn.Linear(C, 4 * C, bias=config.bias)
         self.mlp_proj = nn.Linear(4 * C, C, bias=config.bias)
+        self.approximate = {"gelu_tanh": "tanh", "gelu": "none"}[config.activation]
 
     def forward(self, x):
         """x (B, T, C) -> (B, T, C)."""
@@ -25,7 +26,7 @@ class Block(nn.Module):
         q, k, v = (h.view(B, T, self.n_head, -1).transpose(1, 2) for h in self.c_attn(self.ln_1(x)).split(C, dim=2))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
         x = x + self.attn_proj(y.transpose(1, 2).reshape(B, T, C))
-        return x + self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+        return x + self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate=self.approximate))
 
 
 class TorchGPT(nn.Module):

@@ -1152,7 +1152,7 @@ OTHER_EXHIBITS = [
     other(
         "the last LayerNorm forgotten, both ways",
         (
-            Edit("models.gpt", "GPT.hidden", "x, c5 = self.ln_f.forward(p, x)", "c5 = None"),
+            Edit("models.gpt", "GPT.hidden", "x, c6 = self.ln_f.forward(p, x)", "c6 = None"),
             Edit("models.gpt", "GPT.add_backward", "dx = self.ln_f.backward(g, dx, cache.ln_f)", "pass"),
         ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
@@ -1381,7 +1381,7 @@ OTHER_EXHIBITS = [
         "AdamW: eps inside the root",
         Edit(
             "optim.adamw", "AdamW.step",
-            "s += self.eps / correct_v", "np.sqrt(vc + self.eps / correct_v**2, out=s)",
+            "s *= correct_v\n                s += self.eps", "np.sqrt(vc * correct_v**2 + self.eps, out=s)",
         ),
         "oracle: AdamW in loops", adamw_oracle, "matrices, vectors",
         "parameters with small gradients, such as rare embeddings, hardly move",

@@ -191,6 +191,29 @@ def test_torch_gpt_of_nanogpt_has_the_same_loss_on_the_whole_split():
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_pytorchs_side_is_the_same_model(activation, bias, rng):
+    """The same logits on the same weights."""
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_gpt import TorchGPT
+
+    model = GPT(GPTConfig(11, 7, 2, 2, 8, activation=activation, bias=bias))
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    names = {"attn.c_attn": "c_attn", "attn.c_proj": "attn_proj", "mlp.c_fc": "c_fc", "mlp.c_proj": "mlp_proj"}
+    weights = {}
+    for name, value in model.parameters.items():
+        for ours, theirs in names.items():
+            name = name.replace(f".{ours}.", f".{theirs}.")
+        linear = name.startswith("h.") and value.ndim == 2
+        weights[name] = torch.from_numpy(np.ascontiguousarray(value.T if linear else value))
+    theirs = TorchGPT(model.config)
+    theirs.load_state_dict(weights)
+    ids = rng.integers(0, 11, (3, 5))
+    np.testing.assert_allclose(theirs(torch.from_numpy(ids)).detach().numpy(), model.logits(ids), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parity
 def test_nanogpt_rate():
     pytest.importorskip("torch")
     from benchmarks.nanogpt import RECIPE, rate

@@ -142,25 +142,25 @@ class GPT(Model):
         """
         p = self.store
         x, c1 = self.wte.forward(p, ids)
-        c0 = c2 = rotary = None
+        c2 = c3 = rotary = None
         new = slice(1 if kv and kv[0].length else 0, None)  # tokens that the KV cache lacks
         if self.smear is not None:
-            x, c0 = self.smear.forward(p, x, None if key_mask is None else key_mask[:, -ids.shape[1] :])
+            x, c2 = self.smear.forward(p, x, None if key_mask is None else key_mask[:, -ids.shape[1] :])
         x, ids = x[:, new], ids[:, new]
         if self.wpe is not None:
-            x, c2 = self.wpe.forward(p, x, position_ids)
+            x, c3 = self.wpe.forward(p, x, position_ids)
         else:
             rotary = self.rotary(np.arange(ids.shape[1]) if position_ids is None else position_ids)
-        x, c3 = dropout_forward(x, self.config.dropout, rng)
-        c4 = []
+        x, c4 = dropout_forward(x, self.config.dropout, rng)
+        c5 = []
         for i, block in enumerate(self.blocks):
             if recompute:
                 x, c = recomputed_forward(block, p, x, rng, key_mask=key_mask, rotary=rotary)
             else:
                 x, c = block.forward(p, x, rng, key_mask=key_mask, kv=kv[i] if kv else None, rotary=rotary)
-            c4.append(c)
-        x, c5 = self.ln_f.forward(p, x)
-        return x, c1, c0, c2, c3, c4, c5
+            c5.append(c)
+        x, c6 = self.ln_f.forward(p, x)
+        return x, c1, c2, c3, c4, c5, c6
 
     def rotary(self, position_ids):
         """Rows of the rotary table for position_ids (T,) or (B, T) -> (T, D) or (B, T, D) each."""

@@ -215,7 +215,7 @@ def scores_kq(q, k, mask, bias, queries, keys):
         rows, columns = keys.stop - keys.start - seen, queries.stop - queries.start
         penalty = position_penalty(first - seen, rows, columns, mask.causal, mask.window, scores.real.dtype)
         if penalty is not None:
-            scores[:, :, seen:] += penalty  # 14 us against np.copyto's 35 at (6, 4, 64, 64)
+            scores[:, :, seen:] += penalty  # 10 us against np.copyto's 27 at (6, 4, 64, 64)
     if mask.keys is not None:
         scores += penalty_of(~mask.keys[:, None, keys, None], scores.real.dtype)  # (B, 1, keys, 1)
     return scores

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigpt.optim.base import decay, decayed_names, slices
 
-CHUNK = 1 << 15  # numbers at a time: the twelve passes below then stay in the second-level cache
+CHUNK = 1 << 15  # numbers at a time: the thirteen passes below then stay in the second-level cache
 
 
 class AdamW:
@@ -47,9 +47,10 @@ class AdamW:
                 vc *= b2
                 vc += s
                 np.sqrt(vc, out=s)
-                s += self.eps / correct_v  # both corrections as one factor: a pass less
+                s *= correct_v
+                s += self.eps
                 np.divide(mc, s, out=s)
-                s *= lr * correct_m / correct_v
+                s *= lr * correct_m
                 pc -= s
 
         for _ in run(update, self.spans):
