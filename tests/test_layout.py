@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Each entry may import, as a module, what stands above it; errors and memory may be imported by all but ops.
-ORDER = ["ops", "layers", "tokenizers", "data", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training"]
+ORDER = ["ops", "layers", "tokenizers", "data", "objectives", "sampling", "models", "gradcheck", "optim", "checkpoint", "hub", "training"]
 ORDER += ["profile", "plots", "report", "museum", "cli", "__init__", "__main__"]
 EVERYWHERE = {"errors", "memory"}
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}  # the museum compiles patches of our own source, and runs them as the functions they patch
@@ -65,8 +65,8 @@ def test_layers_import_ops_and_layers(name):
     assert entries(TREES[name]) <= {"ops", "layers"} | EVERYWHERE
 
 
-@files("tokenizers", "data", "optim")
-def test_tokenizers_data_and_optim_import_no_model(name):
+@files("tokenizers", "data", "objectives", "optim")
+def test_tokenizers_data_objectives_and_optim_import_no_model(name):
     assert entries(TREES[name]).isdisjoint({"models", "GPT", "training", "checkpoint", "hub", "sampling"})
     assert "minigpt" not in imports(TREES[name])
 
