@@ -1,6 +1,7 @@
 """minigpt: transformers in NumPy, every gradient written by hand and proved right."""
 
 import importlib
+import importlib.util
 
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
@@ -31,13 +32,12 @@ WHEN_NAMED = {  # what most programs don't need, and the module that is imported
     "to_huggingface": "hub",
     "to_huggingface_names": "hub",
 }
-MODULES = ("checkpoint", "cli", "data", "gradcheck", "hub", "optim", "plots", "profile", "tokenizers", "training")
 
 
 def __getattr__(name):
     """Import proof, files, data, training and drawing when they are first named: they cost nothing until used."""
     if name in WHEN_NAMED:
         return getattr(importlib.import_module(f"minigpt.{WHEN_NAMED[name]}"), name)
-    if name in MODULES:
+    if not name.startswith("_") and importlib.util.find_spec(f"minigpt.{name}"):
         return importlib.import_module(f"minigpt.{name}")
     raise AttributeError(f"module 'minigpt' has no attribute {name!r}")

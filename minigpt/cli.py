@@ -351,7 +351,7 @@ def gradcheck(args):
     print(report)
     if args.plot or args.html:
         from minigpt import plots
-        from minigpt.report import write_html
+        from minigpt.pages.gradcheck import write_html
 
         figure = plots.step_errors(*errors_by_step(model, ids, targets, args.seed)).figure
         if args.plot:

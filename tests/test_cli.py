@@ -345,8 +345,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, text):
 def test_museum_prints_its_table_and_fails_where_a_mistake_gets_by(capsys, monkeypatch):
     from minigpt import museum
 
-    monkeypatch.setattr(museum, "EXHIBITS", museum.EXHIBITS[:3])
+    monkeypatch.setattr(museum.tour, "EXHIBITS", museum.EXHIBITS[:3])
     assert cli.main(["gradcheck", "--museum"]) == 0
     assert museum.EXHIBITS[2].name in capsys.readouterr().out
-    monkeypatch.setattr(museum, "EXHIBITS", (museum.EXHIBITS[0]._replace(edits=()),))  # planted: nothing
+    monkeypatch.setattr(museum.tour, "EXHIBITS", (museum.EXHIBITS[0]._replace(edits=()),))  # planted: nothing
     assert cli.main(["gradcheck", "--museum"]) == 1

@@ -6,7 +6,7 @@ import pytest
 from minigpt import GPT, GPTConfig, MinigptError, check_gradients, check_op
 from minigpt.gradcheck import NotComplexSafe, Report, Row, compare, errors_by_step
 from minigpt.ops import embedding_backward, embedding_forward, layernorm_backward, layernorm_forward, linear_backward, linear_forward
-from minigpt.report import html_page
+from minigpt.pages.gradcheck import html_page
 
 METHODS = pytest.mark.parametrize("method", ["complex", "central"])
 

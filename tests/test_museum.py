@@ -10,6 +10,7 @@ import pytest
 from minigpt import MinigptError, museum
 from minigpt.gradcheck import LIMIT
 from minigpt.museum import EXHIBITS, GRADIENT_EXHIBITS, OTHER_EXHIBITS, Edit, Exhibit, Finding, function_of, patched_code, planted
+from minigpt.museum.oracles import adamw_oracle
 from minigpt.ops import attention_forward, linear_backward, linear_forward
 from minigpt.ops.attention import position_penalty
 
@@ -96,7 +97,7 @@ def test_code_as_it_is_is_clean(exhibit):
 
 @each(GRADIENT_EXHIBITS)
 def test_central_differences_in_float32_miss_what_is_small(exhibit):
-    row = museum.tour(exhibit)
+    row = museum.visit(exhibit)
     assert row.caught
     assert row.float32_catches == (exhibit.name not in MISSED), row.float32_error
     errors = without_bug(exhibit.check, "float32").errors
@@ -199,7 +200,7 @@ def test_planted_keeps_defaults_methods_and_functions_inside(rng):
     expected = attention_forward(q, k, v)[0]
     with planted(exhibit_of(*edits)):
         assert patched_code(edits[1]).co_qualname == "AdamW.step"
-        assert museum.adamw_oracle().wrong == ()
+        assert adamw_oracle().wrong == ()
         np.testing.assert_array_equal(attention_forward(q, k, v)[0], expected)
 
 
@@ -232,10 +233,10 @@ def test_table_has_a_line_an_exhibit():
 
 
 def test_run_visits_every_exhibit_and_reports_progress(monkeypatch):
-    monkeypatch.setattr(museum, "EXHIBITS", [GRADIENT_EXHIBITS[0], OTHER_EXHIBITS[-1]])
+    monkeypatch.setattr(museum.tour, "EXHIBITS", [GRADIENT_EXHIBITS[0], OTHER_EXHIBITS[-1]])
     seen = []
     text = museum.table(progress=lambda exhibits: seen.extend(exhibits) or seen)
-    assert seen == museum.EXHIBITS
+    assert seen == museum.tour.EXHIBITS
     assert [row.exhibit for row in museum.run()] == seen and all(row.caught for row in museum.run())
     assert text == museum.table(museum.run())  # the same numbers each time
 

@@ -1,0 +1,75 @@
+"""Mistakes planted in activations and the MLP."""
+
+from minigpt.museum.checks import gradients
+from minigpt.museum.oracles import activation_oracle, golden_loss
+from minigpt.museum.planting import Edit, gradient, other
+
+EXHIBITS = [
+    gradient(
+        "GELU: the derivative of the tanh form for the exact one", "ops.activations", "gelu_backward",
+        "x, cdf = cache",
+        "x, cdf = cache\n    return gelu_tanh_backward(dy, GeluTanhCache(x, (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3))) / 2))",
+        gradients.gelu, "gelu.x",
+        "none: the two differ by one part in a thousand",
+    ),
+    gradient(
+        "GELU: the density's term dropped", "ops.activations", "gelu_backward",
+        "slope += cdf", "slope = cdf.copy()", gradients.gelu, "gelu.x",
+        "learns, a little worse: the slope is off by up to a quarter",
+    ),
+    gradient(
+        "GELU: 1 / sqrt(2 pi) typed as 0.4", "ops.activations", "gelu_backward",
+        "1 / math.sqrt(2 * math.pi)", "0.4", gradients.gelu, "gelu.x",
+        "none",
+    ),
+    gradient(
+        "GELU (tanh): the factor 3 of the cube's slope forgotten", "ops.activations", "gelu_tanh_backward",
+        "6 * 0.044715", "2 * 0.044715", gradients.gelu_tanh, "gelu_tanh.x",
+        "learns, a little worse",
+    ),
+    gradient(
+        "GELU (tanh): 0.044715 typed as 0.0447 in backward", "ops.activations", "gelu_tanh_backward",
+        "6 * 0.044715 * SQRT", "6 * 0.0447 * SQRT", gradients.gelu_tanh, "gelu_tanh.x",
+        "none",
+    ),
+    gradient(
+        "GELU (tanh): the factor 1 - cdf of the slope forgotten", "ops.activations", "gelu_tanh_backward",
+        "slope = 1 - cdf", "slope = np.ones_like(cdf)", gradients.gelu_tanh, "gelu_tanh.x",
+        "learns worse, the more negative its activations are",
+    ),
+    gradient(
+        "SiLU: the sigmoid's own term dropped", "ops.activations", "silu_backward",
+        "slope += 1", "pass", gradients.silu, "silu.x",
+        "activations near zero get no gradient: units stay where they start",
+    ),
+    gradient(
+        "ReLU: gradient let through where the input was negative", "ops.activations", "relu_backward",
+        "dy * cache.positive", "dy.copy()", gradients.relu, "relu.x",
+        "learns, more slowly: units that are off are trained as if they were on",
+    ),
+    other(
+        "GELU (tanh): 0.044715 typed as 0.44715, both ways",
+        (
+            Edit("ops.activations", "gelu_tanh_forward", "cdf *= 0.044715", "cdf *= 0.44715"),
+            Edit("ops.activations", "gelu_tanh_backward", "dz2 *= 6 * 0.044715", "dz2 *= 6 * 0.44715"),
+        ),
+        "oracle: activations by formula", activation_oracle, "gelu_tanh",
+        "none in training from scratch: it is an activation as good as any", gradients.gelu_tanh,
+    ),
+    gradient(
+        "MLP: its dropout forgotten in backward", "layers.mlp", "MLP.backward",
+        "dy = dropout_backward(dy, cache.dropout)", "pass", gradients.gpt, "h.1.mlp.c_proj.bias",
+        "dropped units are trained as if they had been there: noise",
+    ),
+    gradient(
+        "MLP: the activation skipped in backward", "layers.mlp", "MLP.backward",
+        "self.activation_backward(da, cache.activation)", "da", gradients.gpt, "h.1.mlp.c_fc.bias",
+        "learns, a little worse: the slope is between 0 and 1.1 anyway",
+    ),
+    other(
+        "GELU: the other form than the config's",
+        Edit("layers.mlp", "MLP.__init__", "ACTIVATIONS[activation]", 'ACTIVATIONS[activation.removesuffix("_tanh")]'),
+        "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
+        "none, but logits of a checkpoint from elsewhere agree to a few digits only", gradients.gpt,
+    ),
+]  # fmt: skip

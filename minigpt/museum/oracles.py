@@ -1,0 +1,356 @@
+"""Oracles, invariances, accounting and golden values: each is a function of nothing to a Finding.
+
+Shapes: B batch, H heads, T queries, S keys, D channels of a head.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from minigpt.layers import Attention, Store
+from minigpt.layers import attention as attention_layer
+from minigpt.models.gpt import GPT, CachedLogits, GPTConfig
+from minigpt.museum.checks import judged, random_batch, random_model
+from minigpt.ops import activations, attention, dropout, loss, normalization, softmax
+from minigpt.ops.loss import IGNORED
+
+
+def compared(limit=1e-9):
+    """Decorator: a function to a dict of name -> (value, right value) becomes one to a Finding, by the largest relative difference of each."""
+
+    def wrap(function):
+        @functools.wraps(function)
+        def check():
+            errors = {}
+            for name, (value, right) in function().items():
+                value, right = np.asarray(value, np.float64), np.asarray(right, np.float64)
+                errors[name] = float(np.max(abs(value - right))) / max(float(np.max(abs(right))), 1e-300) if value.shape == right.shape else math.inf
+            return judged(errors, limit)
+
+        return check
+
+    return wrap
+
+
+def loop_attention(q, k, v, mask, scale):
+    """Attention by loops over single numbers. -> y (B, H, T, D), weights (B, H, T, S)"""
+    (B, H, T, D), S = q.shape, k.shape[2]
+    y, weights = np.zeros((B, H, T, D)), np.zeros((B, H, T, S))
+    for b, h, t in np.ndindex(B, H, T):
+        seen = [s for s in range(S) if 0 <= S - T + t - s < mask.window and mask.keys[b, s]]
+        e = {s: math.exp(scale * sum(q[b, h, t, d] * k[b, h, s, d] for d in range(D))) for s in seen}
+        for s in seen:
+            weights[b, h, t, s] = e[s] / sum(e.values())
+            y[b, h, t] += weights[b, h, t, s] * v[b, h, s]
+    return y, weights
+
+
+def attention_oracle(forward):
+    """A check of an attention's forward against loops, T = 5 queries at the end of S = 7 keys, causal, a band of 3, two keys padded."""
+
+    @compared()
+    def check():
+        rng = np.random.default_rng(9)
+        q, k, v = (rng.standard_normal((2, 3, n, 4)) for n in (5, 7, 7))
+        mask = attention.Mask(True, 3, np.arange(7) < np.array([[7], [5]]))
+        y, cache = forward(q, k, v, mask)
+        right = loop_attention(q, k, v, mask, 0.5)
+        return {"y": (y, right[0]), "weights": (cache.weights, right[1])}
+
+    return check
+
+
+@compared(limit=0)
+def causality():
+    """Logits before a token that changes, to the bit."""
+    model, (ids, _) = random_model(), random_batch()
+    changed = ids.copy()
+    changed[:, 3] = (ids[:, 3] + 1) % 11
+    return {"logits before the change": (model.logits(changed)[:, :3], model.logits(ids)[:, :3])}
+
+
+@compared()
+def weights_sum_to_one():
+    """Each query's weights, without dropout."""
+    q, k, v = np.random.default_rng(9).standard_normal((3, 2, 3, 5, 4))
+    weights = attention.attention_forward(q, k, v, attention.Mask(causal=True))[1]
+    used = weights.weights if weights.dropout is None else weights.weights * weights.dropout.swapaxes(-1, -2)
+    return {"row sums": (used.sum(axis=-1), np.ones((2, 3, 5)))}
+
+
+@compared()
+def padding():
+    """A short prompt in a padded batch against the same prompt alone: its next token's logits."""
+    model, (ids, _) = random_model(), random_batch()
+    rows = [ids[0], ids[1, :3]]
+    return {"padded row": (model.uncached_logits(rows)[1], model.uncached_logits(rows[1:])[0])}
+
+
+@compared()
+def cached_is_uncached():
+    """Logits of decoding with a KV cache against those computed from the whole text."""
+    model, (ids, _) = random_model(), random_batch()
+    cached, new = CachedLogits(model), []
+    for T in (3, 4, 5):
+        rows = list(ids[:, :T])
+        new.append((cached(rows), model.uncached_logits(rows)))
+    return {"prompt": new[0], "next tokens": tuple(np.stack(part) for part in zip(*new[1:]))}
+
+
+@compared()
+def cached_by_parts():
+    """A layer with a KV cache that is given three tokens and then two, against all five at once."""
+    layer, x = Attention("f", 6, 3, causal=True), np.random.default_rng(9).standard_normal((2, 5, 6))
+    p = Store({parameter.name: parameter.shape for parameter in layer.parameters()}, dtype=np.float64)
+    p.vector[:] = np.random.default_rng(10).standard_normal(p.vector.size)
+    kv, whole = attention_layer.KVCache(2, 3, 5, 2, np.float64), layer.forward(p, x)[0]
+    parts = [layer.forward(p, part, kv=kv)[0] for part in (x[:, :3], x[:, 3:])]
+    return {"first part": (parts[0], whole[:, :3]), "second part": (parts[1], whole[:, 3:])}
+
+
+@compared()
+def layernorm_oracle():
+    """LayerNorm by loops: mean, variance that divides by C, eps inside the root; RMSNorm likewise. Rows of 1e-3, where eps weighs."""
+    rng = np.random.default_rng(10)
+    x, weight, bias = 1e-3 * rng.standard_normal((4, 6)), rng.standard_normal(6), rng.standard_normal(6)
+    layer, rms = np.zeros((2, 4, 6))
+    for i, row in enumerate(x):
+        mean, square = sum(row) / 6, sum(a * a for a in row) / 6
+        variance = sum((a - mean) ** 2 for a in row) / 6
+        for j, a in enumerate(row):
+            layer[i, j] = (a - mean) / math.sqrt(variance + 1e-5) * weight[j] + bias[j]
+            rms[i, j] = a / math.sqrt(square + 1e-6) * weight[j]
+    got = normalization.layernorm_forward(x, weight, bias)[0], normalization.rmsnorm_forward(x, weight)[0]
+    return {"layernorm": (got[0], layer), "rmsnorm": (got[1], rms)}
+
+
+@compared()
+def activation_oracle():
+    """The activations by their formulas, number by number."""
+    x = np.linspace(-3, 3, 13)
+    exact = [a / 2 * (1 + math.erf(a / math.sqrt(2))) for a in x]
+    tanh = [a / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3))) for a in x]
+    return {"gelu": (activations.gelu_forward(x)[0], exact), "gelu_tanh": (activations.gelu_tanh_forward(x)[0], tanh)}
+
+
+@compared()
+def shift():
+    """Softmax and cross-entropy of scores that are all 1000 larger."""
+    x = np.random.default_rng(11).standard_normal((3, 6))
+    values = [(softmax.softmax_forward(a)[0], loss.cross_entropy_forward(a, np.array([0, 2, 5]))[0]) for a in (x + 1000, x)]
+    return {"softmax": (values[0][0], values[1][0]), "cross-entropy": (values[0][1], values[1][1])}
+
+
+@compared(limit=1e-2)
+def dropout_expectation():
+    """The mean of many ones after dropout, and how far the masks of two rows of a batch agree (p^2 + (1 - p)^2 where they are drawn apart)."""
+    y = dropout.dropout_forward(np.ones((2, 100_000)), 0.3, np.random.default_rng(12))[0]
+    return {"mean": (y.mean(), 1), "rows that agree": (((y[0] > 0) == (y[1] > 0)).mean(), 0.3**2 + 0.7**2)}
+
+
+@compared()
+def loss_oracle():
+    """The mean of -log p over the targets that are not ignored, one by one."""
+    logits, (_, targets) = np.random.default_rng(13).standard_normal((3, 5, 11)), random_batch()
+    kept = [(b, t) for b, t in np.ndindex(3, 5) if targets[b, t] != IGNORED]
+    right = [math.log(sum(math.exp(a) for a in logits[at])) - logits[at][targets[at]] for at in kept]
+    return {"loss": (loss.cross_entropy_forward(logits, targets)[0], sum(right) / len(right))}
+
+
+@compared()
+def micro_batches():
+    """Gradients of two micro-batches added into one store against the sum of the two apart."""
+    model, (ids, targets) = random_model(), random_batch()
+    together, apart = model.store.zeros_like(), [model.store.zeros_like() for _ in range(2)]
+    for part, rows in zip(apart, (slice(0, 2), slice(2, 3))):
+        for g in (together, part):
+            model.add_gradients(g, ids[rows], targets[rows], count=10)
+    return {"gradient": (together.vector, apart[0].vector + apart[1].vector)}
+
+
+def small_trainer(**settings):
+    """A Trainer whose run is never started: batches of 5 rows in 2 shards, which are then of unequal size."""
+    from minigpt.training import TrainConfig, Trainer
+
+    tokens = np.random.default_rng(14).integers(0, 11, 200)
+    config = TrainConfig(steps=10, **{"batch_size": 5, "shards": 2, "accumulate": 2, "optimizer": "adamw"} | settings)
+    return Trainer(random_model(), tokens[:150], tokens[150:], config, "unused", threads=1, progress=False)
+
+
+@compared()
+def shards_are_the_whole():
+    """Loss and gradient of micro-batches and shards against those of all their rows at once, two steps running."""
+    trainer, losses, vectors = small_trainer(), [], []
+    for trainer.step in range(2):
+        loss_of_parts = trainer.compute_gradients()
+        ids, targets = (np.concatenate(rows) for rows in list(zip(*trainer.shards()))[2:])
+        whole, grads = trainer.model.loss_and_grads(ids, targets)
+        losses.append((loss_of_parts, whole))
+        vectors.append((trainer.gradients[0].vector.copy(), np.concatenate([g.ravel() for g in grads.values()])))
+    return {"loss": tuple(zip(*losses)), "gradient": tuple(np.stack(part) for part in zip(*vectors))}
+
+
+@compared()
+def validation_loss():
+    """Validation loss in batches of unequal size against the mean over windows, one by one."""
+    from minigpt.training import Workers, evaluate
+
+    model, tokens = random_model(), np.random.default_rng(15).integers(0, 11, 60)
+    windows = [model.loss(tokens[i : i + 7][None], tokens[i + 1 : i + 8][None]) for i in range(0, 56, 7)]
+    return {"loss": (evaluate(model, tokens, 3, Workers(1)), sum(windows) / len(windows))}
+
+
+@compared(limit=0)
+def random_streams():
+    """Every place in a run (step, micro-batch, batch or dropout of a shard) has random numbers of its own: how many different first draws."""
+    trainer, draws = small_trainer(), []
+    for trainer.step in range(2):
+        draws.append({float(trainer.generator(micro, stream).random()) for micro in range(2) for stream in range(3)})
+    return {"streams of a step": (len(draws[0]), 6), "streams of two steps": (len(draws[0] | draws[1]), 12)}
+
+
+@compared(limit=0)
+def data_accounting():
+    """Targets follow their ids, all windows are drawn, validation takes each target once, and the two splits share no token."""
+    from minigpt.data import batches
+
+    tokens, rng = np.arange(40), np.random.default_rng(16)
+    ids, targets = (np.concatenate(part) for part in zip(*(batches.draw_batch(tokens, 8, 7, rng) for _ in range(50))))
+    seen = np.concatenate([y.ravel() for _, y in batches.consecutive_batches(tokens, 2, 7)])
+    train, val = batches.split(tokens)
+    return {
+        "targets": (targets, ids + 1),
+        "starts": (np.unique(ids[:, 0]), np.arange(33)),
+        "validation targets": (seen, np.arange(1, 36)),
+        "shared tokens": (len(np.intersect1d(train, val)) + 1, 1),
+    }
+
+
+def stores(seed):
+    """Parameters and two gradients, a matrix that is wider, one that is taller, three side by side, and a vector."""
+    shapes, rng = {"wide": (3, 5), "tall": (5, 3), "qkv": (4, 12), "bias": (7,)}, np.random.default_rng(seed)
+    return [Store(shapes, rng.standard_normal(15 + 15 + 48 + 7)) for _ in range(3)]
+
+
+@compared()
+def adamw_oracle():
+    """Two steps of AdamW by its formula, number by number."""
+    from minigpt.optim import AdamW
+
+    p, *gs = stores(17)
+    right = {name: value.copy() for name, value in p.items()}
+    optimizer = AdamW(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.2)
+    for g in gs:
+        optimizer.step(p, Store(g.shapes, g.vector.copy()), factor=0.5)
+    for name, value in right.items():
+        for at in np.ndindex(value.shape):
+            m = v = 0.0
+            for t, g in enumerate((float(g[name][at]) for g in gs), 1):
+                m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
+                value[at] *= 1 - 0.05 * 0.2 * (value.ndim >= 2)
+                value[at] -= 0.05 * (m / (1 - 0.8**t)) / (math.sqrt(v / (1 - 0.95**t)) + 1e-3)
+    return {"matrices": (p["wide"], right["wide"]), "vectors": (p["bias"], right["bias"])}
+
+
+def singular_polynomial(x, steps):
+    """Newton-Schulz by the singular value decomposition: each singular value goes through the polynomial."""
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    s = s / (math.sqrt((s * s).sum()) + 1e-7)
+    for _ in range(steps):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return (u * s) @ vt
+
+
+@compared(limit=1e-7)
+def muon_oracle():
+    """Two steps of Muon by singular value decompositions, and Newton-Schulz of a batch of matrices of different sizes."""
+    from minigpt.optim import Muon, newton_schulz
+
+    p, *gs = stores(18)
+    right = {name: value.copy() for name, value in p.items()}
+    optimizer = Muon(p, {"wide": 1, "tall": 1, "qkv": 3}, muon_lr=0.1)
+    for g in gs:
+        optimizer.step(p, g)
+    for name, columns in {"wide": 5, "tall": 3, "qkv": 4}.items():
+        for start in range(0, right[name].shape[1], columns):
+            at, m = (slice(None), slice(start, start + columns)), 0.0
+            for g in gs:
+                m = 0.95 * m + 0.05 * g[name][at]
+                scale = math.sqrt(max(1, columns / len(g[name])))
+                right[name][at] -= 0.1 * scale * singular_polynomial(0.05 * g[name][at] + 0.95 * m, 5)
+    batch = np.random.default_rng(19).standard_normal((2, 3, 5)) * np.array([1, 10])[:, None, None]
+    orthogonal = newton_schulz(batch), np.stack([singular_polynomial(x, 5) for x in batch])
+    return {name: (p[name], right[name]) for name in ("wide", "tall", "qkv")} | {"newton_schulz": orthogonal}
+
+
+@compared()
+def clipping():
+    """A long gradient keeps its direction and gets the limit's length; a short one stays as it is."""
+    from minigpt.optim import clip_by_norm
+
+    g = stores(20)[0].vector
+    out = {}
+    for name, length, right in (("long", 5, 2), ("short", 1.5, 1.5)):
+        g = g / math.sqrt(sum(a * a for a in g))
+        store = Store({"g": g.shape}, length * g)
+        clip_by_norm(store, 2.0)
+        out[name] = store.vector, right * g
+    return out
+
+
+@compared()
+def schedule_oracle():
+    """Factors of 11 steps, 4 of them warm-up: up in equal parts from one fifth, then to 0.1 along a line or half a cosine."""
+    from minigpt.optim import cosine, linear
+
+    up = [0.2, 0.4, 0.6, 0.8]
+    line = [1 - 0.9 * i / 6 for i in range(7)]
+    wave = [0.55 + 0.45 * math.cos(math.pi * i / 6) for i in range(7)]
+    schedules = (("linear", linear, line), ("cosine", cosine, wave))
+    return {name: ([schedule(i, 11, 4) for i in range(11)], up + down) for name, schedule, down in schedules}
+
+
+@compared()
+def sampling_oracle():
+    """Probabilities after temperature, top-k and top-p, by sorting lists."""
+    from minigpt.sampling import token_probabilities
+
+    logits = np.log(np.array([0.05, 0.4, 0.15, 0.3, 0.1]))
+
+    def right(temperature=1.0, top_k=5, top_p=2.0):
+        p = [math.exp(a / temperature) for a in logits]
+        kept, total = [], 0.0
+        for i in sorted(range(5), key=lambda i: -p[i])[:top_k]:
+            kept.append(i)
+            total += p[i] / sum(sorted(p)[-top_k:])
+            if total >= top_p:
+                break
+        return [p[i] / sum(p[j] for j in kept) if i in kept else 0.0 for i in range(5)]
+
+    cases = {"plain": {}, "temperature": {"temperature": 0.5}, "top_k": {"top_k": 2}, "top_p": {"top_p": 0.6}}
+    return {name: (token_probabilities(logits[None], **case)[0], right(**case)) for name, case in cases.items()}
+
+
+@compared(limit=0.15)
+def initial_weights():
+    """Standard deviation of the weights that write into the residual stream, 0.02 / sqrt(2 n_layer), and of the others, 0.02."""
+    p = GPT(GPTConfig(11, 7, 8, 2, 32), dtype=np.float64).parameters
+    return {"c_proj": (p["h.3.mlp.c_proj.weight"].std(), 0.02 / 4), "c_fc": (p["h.3.mlp.c_fc.weight"].std(), 0.02)}
+
+
+GOLDEN_LOSS = 3.3691865172186577  # of golden_case by Hugging Face transformers' GPT-2 in float64; a parity test remakes it
+
+
+def golden_case():
+    """A model whose weights are a formula, ids and targets."""
+    model, ids = random_model(), np.arange(14).reshape(2, 7) * 3 % 11
+    model.store.vector[:] = np.sin(np.arange(model.num_parameters, dtype=np.float64) ** 2)
+    return model, ids, (ids * 2 + 1) % 11
+
+
+@compared()
+def golden_loss():
+    """The loss of golden_case against the value on record."""
+    model, ids, targets = golden_case()
+    return {"loss": (model.loss(ids, targets), GOLDEN_LOSS)}
