@@ -423,7 +423,8 @@ def functions(modules):
     for module, names in modules.items():
         for name, value in vars(names).items():
             if isinstance(value, types.FunctionType) and value.__module__ == module:
-                a_pair = part_of(module) == "ops" and name.endswith(("_forward", "_backward"))
+                op = name.removesuffix("_forward").removesuffix("_backward")
+                a_pair = part_of(module) == "ops" and op != name and {f"{op}_forward", f"{op}_backward"} <= vars(names).keys()
                 if a_pair or name in ("newton_schulz", "clip_by_norm", "draw_batch"):
                     yield name, value
 

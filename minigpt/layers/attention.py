@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from minigpt.layers.linear import Linear
-from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward, newest_attention
+from minigpt.ops.attend import attend, attend_backward
+from minigpt.ops.attention import Mask
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.linear import LinearCache
 from minigpt.ops.normalization import RMSNormCache, rmsnorm_backward, rmsnorm_forward
 from minigpt.ops.positions import RotaryCache, rotary_backward, rotary_forward
-
-LEAN_FROM = 256  # queries; from here on memory-lean attention is the faster one as well: it skips the blocks that the mask hides
 
 
 class KVCache:
@@ -118,11 +117,9 @@ class Attention:
         if kv is not None:
             k, v = kv.append(k, v)
         mask = Mask(self.causal, self.window, key_mask)
-        if kv is not None and x.shape[1] == 1 and rng is None:
-            y, c3 = newest_attention(q, k, v, kv.scores, mask, bias, self.scale)
-        else:
-            forward = lean_attention_forward if x.shape[1] >= LEAN_FROM else attention_forward
-            y, c3 = forward(q, k, v, mask, bias, self.scale, self.dropout, rng)
+        y, c3 = attend(
+            q, k, v, mask=mask, bias=bias, scale=self.scale, dropout=self.dropout, rng=rng, newest_scores=None if kv is None else kv.scores
+        )
         y, c4 = self.c_proj.forward(p, y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
         y, c7 = dropout_forward(y, self.dropout, rng)
         return y, MultiHeadAttentionCache(projections, c3, c4, c7, c5, c6)
@@ -132,11 +129,10 @@ class Attention:
         dy = dropout_backward(dy, cache.dropout)
         dy = self.c_proj.backward(g, dy, cache.c_proj)  # (B, T, HD)
         (dy,) = self.split(dy)  # (B, H, T, D)
-        backward = lean_attention_backward if hasattr(cache.attention, "log_total") else attention_backward
-        B, T, H, S, D = dy.shape[0], dy.shape[2], self.n_head, cache.attention.k.shape[2], self.head_channels
+        B, T, H, D = dy.shape[0], dy.shape[2], self.n_head, self.head_channels
         if self.q_attn is None:
             dqkv = np.empty((B, T, 3 * H * D), dy.dtype)
-            *_, dscores = backward(dy, cache.attention, out=self.split(dqkv))
+            *_, dscores = attend_backward(dy, cache.attention, out=self.split(dqkv))
             dqk = self.queries_and_keys(dqkv)
             if cache.rotary is not None:
                 dqk[...] = rotary_backward(dqk, cache.rotary)
@@ -144,8 +140,9 @@ class Attention:
                 dqk[...], _ = rmsnorm_backward(dqk, cache.qk_norm)
             dx = self.c_attn.backward(g, dqkv, cache.projections[0])
         else:
+            S = cache.attention.k.shape[2]
             dq, dkv = np.empty((B, T, H * D), dy.dtype), np.empty((B, S, 2 * H * D), dy.dtype)
-            *_, dscores = backward(dy, cache.attention, out=(*self.split(dq), *self.split(dkv)))
+            *_, dscores = attend_backward(dy, cache.attention, out=(*self.split(dq), *self.split(dkv)))
             dx = self.q_attn.backward(g, dq, cache.projections[0])
             dm = self.c_attn.backward(g, dkv, cache.projections[1])
             if dmemory is not None:

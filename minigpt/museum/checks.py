@@ -3,6 +3,7 @@
 Shapes: B batch, H heads, T queries, S keys, D channels of a head, C channels, V vocabulary, P positions.
 """
 
+import functools
 import math
 import types
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from minigpt.gradcheck import LIMIT, compare
 from minigpt.layers import MLP, Attention, LayerNorm, PostNormBlock, Store
-from minigpt.layers import attention as attention_layer
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.museum.planting import Finding, replaced
-from minigpt.ops import activations, attention, dropout, embedding, linear, loss, normalization, positions, smear, softmax
+from minigpt.ops import activations, attention, dropout, embedding, lean_attention, linear, loss, normalization, positions, smear, softmax
+from minigpt.ops.attend import attend
 from minigpt.ops.loss import IGNORED
 
 FLOAT32_STEP = 1e-3  # of the central differences in float32 that exhibits are compared with
@@ -83,7 +84,7 @@ def model_check(lean=False, dropout_seed=5, **changes):
     """The gradient check of a GPT, every parameter; lean: with memory-lean attention, two queries at a time."""
 
     def check(method="complex"):
-        with replaced(attention_layer, "LEAN_FROM", 2 if lean else 256), replaced(attention, "QUERY_BLOCK", 2):
+        with replaced(attend, "__kwdefaults__", attend.__kwdefaults__ | ({"lean_from": 2, "block": 2} if lean else {})):
             model, batch = random_model(np.float64 if method == "complex" else np.float32, **{"dropout": 0.2} | changes), random_batch()
             _, analytic = model.loss_and_grads(*batch, np.random.default_rng(dropout_seed))
             arrays = {name: value.copy() for name, value in model.parameters.items()}
@@ -134,20 +135,14 @@ ATTENTION_MASK = attention.Mask(causal=True, window=3, keys=np.array([[1, 1, 1, 
 
 def attention_check(lean=False, p=0.0):
     """The gradient check of attention on as many keys as queries, B = 2, H = 3, T = S = 5, D = 4, with a mask and a bias."""
-    forward, backward = (
-        (attention.lean_attention_forward, attention.lean_attention_backward) if lean else (attention.attention_forward, attention.attention_backward)
-    )
+    forward, backward = attention.attention_forward, attention.attention_backward
+    if lean:
+        forward, backward = functools.partial(lean_attention.lean_attention_forward, block=2), lean_attention.lean_attention_backward
 
     def run(q, k, v, bias):
         return forward(q, k, v, ATTENTION_MASK, bias, 1 / math.sqrt(3), p, np.random.default_rng(7))
 
-    op = op_check(run, backward, {"q": (2, 3, 5, 4), "k": (2, 3, 5, 4), "v": (2, 3, 5, 4), "bias": (1, 3, 5, 5)})
-
-    def check(method="complex"):
-        with replaced(attention, "QUERY_BLOCK", 2):
-            return op(method)
-
-    return check
+    return op_check(run, backward, {"q": (2, 3, 5, 4), "k": (2, 3, 5, 4), "v": (2, 3, 5, 4), "bias": (1, 3, 5, 5)})
 
 
 def embedding_forward(weight):

@@ -11,9 +11,10 @@ from minigpt.ops.activations import (
     silu_backward,
     silu_forward,
 )
-from minigpt.ops.attention import Mask, attention_backward, attention_forward, lean_attention_backward, lean_attention_forward
+from minigpt.ops.attention import Mask, attention_backward, attention_forward, reference_attention
 from minigpt.ops.dropout import dropout_backward, dropout_forward
 from minigpt.ops.embedding import embedding_backward, embedding_forward, unembedding_backward, unembedding_forward
+from minigpt.ops.lean_attention import lean_attention_backward, lean_attention_forward
 from minigpt.ops.linear import linear_backward, linear_forward
 from minigpt.ops.loss import IGNORED, count_targets, cross_entropy_backward, cross_entropy_forward
 from minigpt.ops.normalization import layernorm_backward, layernorm_forward, rmsnorm_backward, rmsnorm_forward
@@ -53,6 +54,7 @@ __all__ = [
     "learned_positions_forward",
     "linear_backward",
     "linear_forward",
+    "reference_attention",
     "relu_backward",
     "relu_forward",
     "rmsnorm_backward",

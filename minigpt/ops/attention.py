@@ -1,8 +1,9 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1), plain and memory-lean.
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): the form of every book, then the one that training runs.
 
 Heads are a batch axis here; splitting channels into heads and the projections around attention belong to layers/attention.py.
-Scores and weights are stored [key, query]: the softmax then reduces over an axis that is not the last, which runs vectorised over queries.
-Every cache shows its weights as (B, H, query, key) all the same.
+The fast form stores scores and weights [key, query]: the softmax then reduces over an axis that is not the last, which runs vectorised over
+queries. Every cache shows its weights as (B, H, query, key) all the same. Beside this file: lean_attention.py, which keeps no weights,
+newest_attention.py, of one query in decoding, and attend.py, which says what runs when.
 
 Shapes: B batch, H heads, T queries, S keys, D channels of a head.
 """
@@ -15,8 +16,6 @@ import numpy as np
 
 from minigpt.ops.dropout import dropout_scale
 
-QUERY_BLOCK = 64  # queries that memory-lean attention takes at a time: against 128, a tenth faster at T=256, a twentieth slower from 1024 on
-
 
 class Mask(NamedTuple):
     """Which keys a query may see. Query t stands at position S - T + t among the keys: the last query meets the last key."""
@@ -24,6 +23,31 @@ class Mask(NamedTuple):
     causal: bool = False  # no key after the query
     window: int | None = None  # only keys nearer than this: of the last `window` keys, the query's own included
     keys: np.ndarray | None = None  # (B, S) bool, False at padding
+
+    def visible(self, T, S):
+        """The definition, for reference_attention: which of S keys each of T queries may see, bool (B or 1, 1, T, S)."""
+        distance = S - T + np.arange(T)[:, None] - np.arange(S)  # (T, S), negative for a key to come
+        seen = (distance >= 0) | (not self.causal)
+        if self.window is not None:
+            seen &= np.abs(distance) < self.window
+        return seen[None, None] if self.keys is None else seen & self.keys[:, None, None, :]
+
+
+def reference_attention(q, k, v, mask=Mask(), bias=None, scale=None):  # noqa: B008 a Mask is immutable
+    """Attention as every book writes it: what the fast forms below and beside this file are tested against; training never calls it.
+
+        y = softmax(scale * q k^T + bias) v    over the keys that the mask lets a query see; 0 where it sees none
+
+    Arguments as for attention_forward -> y (B, H, T, D), weights (B, H, T, S). Its gradient is taken by the complex step in tests.
+    """
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = scale * (q @ k.swapaxes(-1, -2)) + (0 if bias is None else bias)  # (B, H, T, S)
+    scores = np.where(mask.visible(q.shape[2], k.shape[2]), scores, -np.inf)
+    top = scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite where a query sees nothing
+    e = np.exp(scores - top)
+    total = e.sum(axis=-1, keepdims=True)
+    weights = e / np.where(total.real == 0, 1, total)
+    return weights @ v, weights
 
 
 class AttentionCache(NamedTuple):
@@ -42,7 +66,7 @@ class AttentionCache(NamedTuple):
         return self.weights_kq.swapaxes(-1, -2)
 
 
-def attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, rng=None):  # noqa: B008 a Mask is immutable
+def attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, rng=None):  # noqa: B008
     """Each query takes the mean of the values, weighted by how well their keys match it.
 
         y = softmax(scale * q k^T + bias) v    with a weight of 0 where the mask hides a key
@@ -95,112 +119,6 @@ def attention_backward(dy, cache, out=None):
     np.matmul(dscores, q, out=dk)
     dq *= scale
     return dq, dk, dv, dbias
-
-
-class LeanAttentionCache(NamedTuple):
-    q: np.ndarray  # (B, H, T, D) times scale
-    k: np.ndarray  # (B, H, S, D)
-    v: np.ndarray  # (B, H, S, D)
-    y: np.ndarray  # (B, H, T, D)
-    log_total: np.ndarray  # (B, H, T) log of the softmax's denominator, from which backward recomputes the weights
-    mask: Mask
-    bias: np.ndarray | None
-    scale: float
-    dropout: float
-    seed: int | None  # from which backward draws the same dropout again
-
-    @property
-    def weights(self):
-        """The attention weights, (B, H, query, key), computed anew: T x S numbers a head."""
-        (B, H, T, _), S = self.q.shape, self.k.shape[2]
-        weights = np.zeros((B, H, S, T), self.y.dtype)
-        for queries, keys in visible_blocks(T, S, self.mask):
-            weights[:, :, keys, queries], _ = softmax_over_keys(scores_kq(self.q, self.k, self.mask, self.bias, queries, keys))
-        return weights.swapaxes(-1, -2)
-
-
-def lean_attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, rng=None):  # noqa: B008
-    """attention_forward with memory that grows with T and not with T squared, and no work on blocks that the mask hides whole.
-
-    Queries are taken a block at a time against all the keys that they may see, so that each softmax is complete at once. The weights are
-    not kept: backward computes them again from the log of their denominator. Arguments and result as for attention_forward; the dropout
-    drawn from one rng differs from attention_forward's. After FlashAttention (Dao et al. 2022, arXiv:2205.14135), without its blocks of keys.
-    """
-    B, H, T, D = q.shape
-    S = k.shape[2]
-    scale = 1 / math.sqrt(D) if scale is None else scale
-    q = q * scale
-    seed = int(rng.integers(2**63)) if rng is not None and dropout > 0 else None
-    y = heads_last(B, H, T, D, np.result_type(q, k, v, *(() if bias is None else (bias,))))
-    log_total = np.empty((B, H, T), y.dtype)
-    for queries, keys in visible_blocks(T, S, mask):
-        weights, log_total[:, :, queries] = softmax_over_keys(scores_kq(q, k, mask, bias, queries, keys))
-        if seed is not None:
-            weights *= block_dropout(weights, dropout, seed, queries)
-        np.matmul(weights.swapaxes(-1, -2), v[:, :, keys], out=y[:, :, queries])
-    return y, LeanAttentionCache(q, k, v, y, log_total, mask, bias, scale, dropout, seed)
-
-
-def lean_attention_backward(dy, cache, out=None):
-    """Gradients of lean_attention_forward: arguments, results and formulas of attention_backward, a block of queries at a time."""
-    q, k, v, y, log_total, mask, bias, scale, dropout, seed = cache
-    T, S = q.shape[2], k.shape[2]
-    dq, dk, dv = out if out is not None else (np.empty_like(q), np.empty_like(k), np.empty_like(v))
-    dk[...] = 0
-    dv[...] = 0
-    dbias = None if bias is None else np.zeros_like(bias)
-    dot = row_dot(dy, y)  # (B, H, T)
-    for queries, keys in visible_blocks(T, S, mask):
-        block_dy = dy[:, :, queries]
-        weights = scores_kq(q, k, mask, bias, queries, keys)
-        weights -= log_total[:, :, None, queries]
-        np.exp(weights, out=weights)
-        factors = None if seed is None else block_dropout(weights, dropout, seed, queries)
-
-        # forward: y = dropped v
-        dv[:, :, keys] += (weights if factors is None else weights * factors) @ block_dy
-        dscores = v[:, :, keys] @ block_dy.swapaxes(-1, -2)
-        if factors is not None:
-            dscores *= factors
-
-        # forward: weights = softmax(scores)
-        dscores -= dot[:, :, None, queries]
-        dscores *= weights
-
-        # forward: scores = k q^T + bias, with q already scaled
-        if bias is not None:
-            part = block_of_bias(dbias, queries, keys)
-            part += sum_to_shape(dscores.swapaxes(-1, -2), part.shape)
-        np.matmul(dscores.swapaxes(-1, -2), k[:, :, keys], out=dq[:, :, queries])
-        dk[:, :, keys] += dscores @ q[:, :, queries]
-    dq *= scale
-    return dq, dk, dv, dbias
-
-
-def newest_attention(q, k, v, scores, mask=Mask(), bias=None, scale=None):  # noqa: B008
-    """attention_forward of the newest query alone, as decoding asks for it: scores go into a buffer and no result of the length S is allocated.
-
-    q (B, H, 1, D), k and v (B, H, S, D), scores (B, H, 1, S) to write into -> y (B, H, 1, D), AttentionCache, whose weights are in `scores`.
-    Mask, bias and scale as for attention_forward; a mask of keys takes B S bytes. One row of scores has no other axis to run over, so that
-    they lie [query, key] here: 11 us against 18 at (1, 4, 100, 32).
-    """
-    S = k.shape[2]
-    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
-    q = q * scale
-    np.matmul(q, k.swapaxes(-1, -2), out=scores)
-    if bias is not None:
-        scores += bias
-    if mask.window is not None:
-        scores[..., : max(0, S - mask.window)] = -np.inf
-    if mask.keys is not None:
-        np.copyto(scores, -np.inf, where=~mask.keys[:, None, None, :])
-    scores -= scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite even where every score is -inf
-    np.exp(scores, out=scores)
-    total = scores.sum(axis=-1, keepdims=True)
-    total += total.real == 0  # a query without keys: 0 / 1 = 0
-    scores /= total
-    y = scores @ v
-    return y, AttentionCache(q, k, v, y, scores.swapaxes(-1, -2), None, scale, None if bias is None else bias.shape)
 
 
 def scores_kq(q, k, mask, bias, queries, keys):
@@ -258,24 +176,6 @@ def penalty_of(hidden, dtype):
     penalty = np.where(hidden, -np.inf, 0).astype(dtype)
     penalty.flags.writeable = False
     return penalty
-
-
-def visible_blocks(T, S, mask):
-    """The blocks of queries and, for each, the range of keys that any of them may see: yields (slice of queries, slice of keys)."""
-    for start in range(0, T, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, T)
-        first, last = S - T + start, S - T + stop - 1  # positions of the block's first and last query among the keys
-        low, high = 0, S
-        if mask.window is not None:
-            low, high = max(0, first - mask.window + 1), min(S, last + mask.window)
-        if mask.causal:
-            high = min(high, last + 1)
-        yield slice(start, stop), slice(low, max(low, high))
-
-
-def block_dropout(weights, p, seed, queries):
-    """The dropout factors of one block of queries, the same at each call."""
-    return dropout_scale(weights.shape, p, np.random.default_rng([seed, queries.start]), weights.dtype)
 
 
 def block_of_bias(bias, queries, keys):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from minigpt import GPT, GPTConfig
-from minigpt.layers import attention as attention_layer
 from minigpt.models.gpt import CachedLogits
 from minigpt.optim import SGD, AdamW, Muon
 
@@ -44,9 +43,9 @@ def arrays_in(value):
 
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_agrees_with_float64_at_initialisation(shape, lean, rng, monkeypatch):
+def test_gradient_agrees_with_float64_at_initialisation(shape, lean, rng, take_lean):
     if lean:
-        monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
+        take_lean(1, block=64)
     ids, targets = batch(rng)
     grads, exact = (make(dtype, **SHAPES[shape]).loss_and_grads(ids, targets, np.random.default_rng(3))[1] for dtype in (np.float32, np.float64))
     worst = errors(grads, exact)
@@ -87,9 +86,9 @@ def test_error_at_scale_one_is_no_larger_than_pytorchs(shape):
 
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_everything_stays_float32(shape, lean, rng, monkeypatch):
+def test_everything_stays_float32(shape, lean, rng, take_lean):
     if lean:
-        monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
+        take_lean(1, block=64)
     model = make(np.float32, **SHAPES[shape])
     ids, targets = batch(rng)
     logits, cache = model.forward(ids, np.random.default_rng(0))

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import GPT, GPTConfig
-from minigpt.layers import attention as attention_layer
 from minigpt.ops import IGNORED, attention_forward, count_targets, dropout_forward, lean_attention_forward, softmax_forward
 
 V, T, B = 11, 7, 3
@@ -31,11 +30,10 @@ def close(a, b, limit=1e-11):
 
 
 @pytest.fixture(params=["plain", "lean"])
-def form(request, monkeypatch):
+def form(request, take_lean):
     """Both forms of attention inside the model."""
     if request.param == "lean":
-        monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
-        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
+        take_lean(1, 3)
 
 
 @pytest.mark.usefixtures("form")

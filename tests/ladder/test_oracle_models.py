@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from minigpt import GPT, GPTConfig
-from minigpt.layers import attention as attention_layer
 from minigpt.layers.store import Store
 from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, embedding_backward, embedding_forward
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
@@ -74,10 +73,9 @@ def theirs(model, ids, targets, key_mask, position_ids):
 @pytest.mark.parametrize("padding", ["none", "right", "left"])
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize(("tied", "bias", "activation", "positions", "qk_norm"), SHAPES)
-def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, padding, rng, monkeypatch):
+def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, padding, rng, take_lean):
     if lean:
-        monkeypatch.setattr(attention_layer, "LEAN_FROM", 1)
-        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
+        take_lean(1, 3)
     settings = {"bias": bool(bias), "tie_embeddings": bool(tied), "activation": activation, "positions": positions, "qk_norm": qk_norm}
     settings["smear"] = qk_norm and positions == "rotary"
     config = GPTConfig(13, 9, 3, 2, 12, **settings)

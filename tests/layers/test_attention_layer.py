@@ -22,11 +22,10 @@ settings = pytest.mark.parametrize("kwargs", SETTINGS.values(), ids=SETTINGS.key
 
 
 @pytest.fixture(params=["plain", "lean"])
-def form(request, monkeypatch):
+def form(request, take_lean):
     """Both forms of attention, the lean one with several blocks of queries."""
     if request.param == "lean":
-        monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 1)
-        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
+        take_lean(1, 2)
     return request.param
 
 

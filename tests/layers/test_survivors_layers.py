@@ -5,6 +5,7 @@ import pytest
 from layer_gradients import random_store
 
 from minigpt.layers import MLP, Attention, Embedding, LearnedPositions, Linear, Store, TiedHead
+from minigpt.ops.lean_attention import LeanAttentionCache
 
 B, T, C, H, M, V = 2, 3, 6, 3, 8, 11
 
@@ -74,9 +75,9 @@ def test_store_holds_float32_unless_told():
 
 
 @pytest.mark.parametrize("length", [4, 5])
-def test_attention_turns_lean_by_its_length_alone(length, rng, monkeypatch):
-    """Channels number more than LEAN_FROM in both cases; keys of a cache do not count either."""
-    monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 5)
+def test_attention_turns_lean_by_its_length_alone(length, rng, take_lean):
+    """Channels number more than five in both cases; keys of a cache do not count either."""
+    take_lean(5)
     layer = Attention("f", C, H)
     _, cache = layer.forward(random_store(layer, rng), rng.standard_normal((B, length, C)))
-    assert hasattr(cache.attention, "log_total") == (length >= 5)
+    assert (type(cache.attention) is LeanAttentionCache) == (length >= 5)

@@ -55,10 +55,9 @@ def test_gpt_gradients(activation, bias, tie_embeddings, batch, rng):
 )
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("dropout_seed", [None, 3])
-def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, smear, batch, rng, monkeypatch):
+def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, smear, batch, rng, take_lean):
     if lean:
-        monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 4)
-        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
+        take_lean(4, 2)
     model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions, qk_norm=qk_norm, smear=smear)
     report = minigpt.check_gradients(model, *batch, dropout_seed=dropout_seed)
     assert report.max_error < 1e-13, report
@@ -77,10 +76,10 @@ def test_gpt_gradients_survive_huge_and_rare_ids(rng):
     assert minigpt.check_gradients(model, [[4]], [[2]]).max_error < 1e-13
 
 
-def test_gpt_lean_attention_equals_plain(batch, rng, monkeypatch):
+def test_gpt_lean_attention_equals_plain(batch, rng, take_lean):
     model = make_gpt(rng)
     loss, grads = model.loss_and_grads(*batch)
-    monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 1)
+    take_lean(1, block=64)
     lean_loss, lean_grads = model.loss_and_grads(*batch)
     assert lean_loss == pytest.approx(loss, rel=1e-14)
     assert_close(lean_grads, grads)
@@ -270,9 +269,8 @@ def test_gpt_copies_are_independent(clone, batch, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("lean_from", [1, 1000])
-def test_gpt_is_causal_to_the_bit(dtype, lean_from, rng, monkeypatch):
-    monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", lean_from)
-    monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
+def test_gpt_is_causal_to_the_bit(dtype, lean_from, rng, take_lean):
+    take_lean(lean_from, 2)
     model = make_gpt(rng, dtype)
     ids = rng.integers(0, V, (B, 7))
     logits = model.logits(ids)
@@ -459,13 +457,12 @@ def test_gpt_is_gpt2_by_hand(tie_embeddings, rng):
 @pytest.mark.parity
 @pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu", "silu"])
 @pytest.mark.parametrize("lean", [False, True])
-def test_gpt_is_transformers_gpt2(activation, lean, rng, monkeypatch):
+def test_gpt_is_transformers_gpt2(activation, lean, rng, take_lean):
     """Logits, loss and every gradient in float64, all sizes distinct."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     if lean:
-        monkeypatch.setattr("minigpt.layers.attention.LEAN_FROM", 1)
-        monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 2)
+        take_lean(1, 2)
     model = make_gpt(rng, block_size=9, n_layer=3, n_embd=12, activation=activation)
     config = transformers.GPT2Config(
         vocab_size=V, n_positions=9, n_layer=3, n_head=4, n_embd=12, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,

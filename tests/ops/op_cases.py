@@ -27,6 +27,8 @@ def attention_cases():
     q, kv = (B, H, T, D), (B, H, S, D)
     for lean in ("", "lean_"):
         forward, backward = getattr(ops, f"{lean}attention_forward"), getattr(ops, f"{lean}attention_backward")
+        if lean:
+            forward = partial(forward, block=3)  # several blocks
 
         def masked(q, k, v, bias, dropout=0.0, rng=None, forward=forward):
             return forward(q, k, v, mask, bias, 0.7, dropout, rng)

@@ -1,26 +1,33 @@
 import itertools
 import math
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 
 from minigpt.gradcheck import check_op
-from minigpt.ops import Mask, attention_backward, attention_forward, dropout_forward, lean_attention_backward, lean_attention_forward
-from minigpt.ops import attention as module
+from minigpt.ops import (
+    Mask,
+    attention_backward,
+    attention_forward,
+    dropout_forward,
+    lean_attention_backward,
+    lean_attention_forward,
+    reference_attention,
+)
+from minigpt.ops.attend import LEAN_FROM, attend, attend_backward
+from minigpt.ops.attention import AttentionCache
+from minigpt.ops.lean_attention import QUERY_BLOCK, LeanAttentionCache, visible_blocks
+from minigpt.ops.newest_attention import NewestAttentionCache, newest_attention
 
 B, H, D = 2, 3, 4
-PLAIN, LEAN = (attention_forward, attention_backward), (lean_attention_forward, lean_attention_backward)
+PLAIN = attention_forward, attention_backward
+LEAN = partial(lean_attention_forward, block=3), lean_attention_backward  # three queries at a time: short texts have several blocks
 both = pytest.mark.parametrize(("forward", "backward"), [PLAIN, LEAN], ids=["plain", "lean"])
 lengths = pytest.mark.parametrize(("T", "S"), [(5, 5), (5, 7), (7, 5), (1, 6), (6, 1)])
 masks = pytest.mark.parametrize(("causal", "window", "padded"), list(itertools.product([False, True], [None, 1, 3], [False, True])))
 BIAS_SHAPES = [None, *itertools.product((1, "B"), (1, "H"), (1, "T"), (1, "S"))]
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Lean attention takes three queries at a time, so that short texts have several blocks."""
-    monkeypatch.setattr(module, "QUERY_BLOCK", 3)
 
 
 def make_mask(S, causal=False, window=None, padded=False):
@@ -76,6 +83,29 @@ def test_attention_is_the_loop(forward, backward, T, S, causal, window, padded, 
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
     np.testing.assert_allclose(cache.weights, weights, rtol=0, atol=1e-14)
     assert cache.weights.shape == (B, H, T, S)
+
+
+@masks
+@lengths
+def test_reference_attention_is_the_loop(T, S, causal, window, padded, rng):
+    mask = make_mask(S, causal, window, padded)
+    q, k, v, bias = make_inputs(rng, T, S, (1, "H", "T", "S"))
+    for given, scale in ((bias, None), (None, 0.3)):
+        for mine, right in zip(reference_attention(q, k, v, mask, given, scale), oracle(q, k, v, mask, given, scale)):
+            np.testing.assert_allclose(mine, right, rtol=0, atol=1e-14)
+
+
+@both
+@masks
+@lengths
+def test_attention_gradients_are_those_of_the_reference(forward, backward, T, S, causal, window, padded, rng):
+    """The fast backward against the complex step of the form of every book."""
+    mask = make_mask(S, causal, window, padded)
+
+    def both_forms(*inputs):
+        return reference_attention(*inputs[:3], mask, inputs[3])[0], forward(*inputs[:3], mask, inputs[3])[1]
+
+    assert_right(check_op(both_forms, backward, make_inputs(rng, T, S, (1, "H", "T", "S"))))
 
 
 @both
@@ -136,11 +166,10 @@ def test_attention_scale(forward, backward, scale, rng):
 @masks
 @lengths
 @pytest.mark.parametrize("block", [1, 3, 4, 128])
-def test_lean_attention_equals_plain(T, S, causal, window, padded, block, rng, monkeypatch):
-    monkeypatch.setattr(module, "QUERY_BLOCK", block)
+def test_lean_attention_equals_plain(T, S, causal, window, padded, block, rng):
     mask = make_mask(S, causal, window, padded)
     q, k, v, bias = make_inputs(rng, T, S, ("B", 1, "T", "S"))
-    (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias)
+    (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias, block=block)
     np.testing.assert_allclose(z, y, rtol=0, atol=1e-13)
     np.testing.assert_allclose(lean.weights, plain.weights, rtol=0, atol=1e-13)
     dy = rng.standard_normal(y.shape)
@@ -148,9 +177,8 @@ def test_lean_attention_equals_plain(T, S, causal, window, padded, block, rng, m
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
 
 
-def test_lean_attention_equals_plain_at_its_own_block_size(rng, monkeypatch):
-    monkeypatch.undo()
-    T = module.QUERY_BLOCK + 9
+def test_lean_attention_equals_plain_at_its_own_block_size(rng):
+    T = QUERY_BLOCK + 9
     q, k, v, bias = make_inputs(rng, T, T + 2, (1, "H", "T", "S"))
     for mask in (Mask(), Mask(causal=True), Mask(causal=True, window=20), Mask(window=140)):
         (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias)
@@ -261,15 +289,15 @@ def peak_memory(forward, backward, T, mask):
 
 
 @pytest.mark.parametrize("mask", [Mask(), Mask(causal=True)])
-def test_lean_attention_memory_grows_with_length_not_its_square(mask, monkeypatch):
-    monkeypatch.setattr(module, "QUERY_BLOCK", 32)
-    lean = peak_memory(*LEAN, 1024, mask) / peak_memory(*LEAN, 256, mask)
+def test_lean_attention_memory_grows_with_length_not_its_square(mask):
+    forward, backward = partial(lean_attention_forward, block=32), lean_attention_backward
+    lean = peak_memory(forward, backward, 1024, mask) / peak_memory(forward, backward, 256, mask)
     plain = peak_memory(*PLAIN, 1024, mask) / peak_memory(*PLAIN, 256, mask)
     assert lean < 5 and plain > 12  # four times the length
 
 
 def test_lean_attention_skips_blocks_that_the_mask_hides():
-    blocks = list(module.visible_blocks(9, 9, Mask(causal=True, window=2)))
+    blocks = list(visible_blocks(9, 9, Mask(causal=True, window=2), 3))
     assert [(q.start, q.stop) for q, _ in blocks] == [(0, 3), (3, 6), (6, 9)]
     assert [(k.start, k.stop) for _, k in blocks] == [(0, 3), (2, 6), (5, 9)]
 
@@ -282,20 +310,63 @@ def test_newest_attention_is_attention_of_one_query(causal, window, padded, bias
     shape = bias_shape and [{"B": B, "H": H, "S": S}.get(n, 1) for n in bias_shape]
     q, k, v, bias = (None if x is None else x.astype(dtype) for x in make_inputs(rng, 1, S, shape))
     mask, scores = make_mask(S, causal, window, padded), np.empty((B, H, 1, S), dtype)
-    y, cache = module.newest_attention(q, k, v, scores, mask, bias, scale=0.7)
+    y, cache = newest_attention(q, k, v, scores, mask, bias, scale=0.7)
     expected, whole = attention_forward(q, k, v, mask, bias, scale=0.7)
     limit = 1e-5 if dtype == np.float32 else 1e-13
-    assert y.dtype == dtype and np.shares_memory(cache.weights, scores)
+    assert y.dtype == dtype and cache.weights is scores
     np.testing.assert_allclose(y, expected, rtol=limit, atol=limit)
     np.testing.assert_allclose(cache.weights, whole.weights, rtol=limit, atol=limit)
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    for mine, theirs in zip(attention_backward(dy, cache), attention_backward(dy, whole)):
-        assert (mine is None) == (theirs is None)
-        if mine is not None:
-            np.testing.assert_allclose(mine, theirs, rtol=limit, atol=limit)
 
 
 def test_newest_attention_of_large_scores(rng):
     q, k, v, _ = make_inputs(rng, 1, 6, None)
-    y, _ = module.newest_attention(1e4 * q, k, v, np.empty((B, H, 1, 6)))
+    y, _ = newest_attention(1e4 * q, k, v, np.empty((B, H, 1, 6)))
     np.testing.assert_allclose(y, attention_forward(1e4 * q, k, v)[0], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("T", "dropout_seed", "decoding", "kind"),
+    [
+        (LEAN_FROM - 1, None, False, AttentionCache),
+        (LEAN_FROM, None, False, LeanAttentionCache),
+        (1, None, False, AttentionCache),
+        (1, None, True, NewestAttentionCache),
+        (1, 0, True, AttentionCache),
+        (2, None, True, AttentionCache),
+        (LEAN_FROM, None, True, LeanAttentionCache),
+    ],
+)
+def test_attend_takes_the_form_for_the_number_of_queries(T, dropout_seed, decoding, kind, rng):
+    """Keys number more in all cases, and do not count."""
+    q, k, v, _ = make_inputs(rng, T, LEAN_FROM + 5)
+    scores = np.empty((B, H, 1, LEAN_FROM + 5)) if decoding else None
+    generator = None if dropout_seed is None else np.random.default_rng(dropout_seed)
+    y, cache = attend(q, k, v, scale=0.7, rng=generator, newest_scores=scores)
+    assert type(cache) is kind
+    np.testing.assert_allclose(y, reference_attention(q, k, v, scale=0.7)[0], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("lean_from", [1, 6])
+def test_attend_hands_on_all_that_it_is_given(lean_from, rng):
+    """Mask, bias, scale, dropout, generator and block, and out on the way back: the form itself says the same, to the bit."""
+    q, k, v, bias = make_inputs(rng, 5, 5, (1, "H", "T", "S"))
+    mask, scale, dropout = make_mask(5, causal=True, window=3), 0.7, 0.4
+    form, back = LEAN if lean_from == 1 else PLAIN
+    y, cache = attend(
+        q, k, v, mask=mask, bias=bias, scale=scale, dropout=dropout, rng=np.random.default_rng(3), lean_from=lean_from, block=3
+    )
+    right, right_cache = form(q, k, v, mask, bias, scale, dropout, np.random.default_rng(3))
+    np.testing.assert_array_equal(y, right)
+    dy, out = rng.standard_normal(y.shape), tuple(np.empty((3, B, H, 5, D)))
+    grads = attend_backward(dy, cache, out)
+    assert all(mine is given for mine, given in zip(grads, out))
+    for mine, theirs in zip(grads, back(dy, right_cache)):
+        np.testing.assert_array_equal(mine, theirs)
+    assert attend_backward(dy, cache)[0] is not grads[0]
+
+
+def test_attend_backward_refuses_a_cache_of_newest_attention(rng):
+    q, k, v, _ = make_inputs(rng, 1, 6)
+    y, cache = attend(q, k, v, newest_scores=np.empty((B, H, 1, 6)))
+    with pytest.raises(TypeError, match=r"no backward follows from a NewestAttentionCache: the weights .* written over"):
+        attend_backward(y, cache)

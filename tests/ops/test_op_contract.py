@@ -9,9 +9,8 @@ from minigpt.gradcheck import check_op, is_floating
 
 
 @pytest.fixture(params=CASES)
-def case(request, rng, monkeypatch):
-    """forward, backward, inputs of one case; lean attention takes three queries at a time."""
-    monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 3)
+def case(request, rng):
+    """forward, backward, inputs of one case."""
     forward, backward, inputs = CASES[request.param]
     return forward, backward, inputs(rng)
 

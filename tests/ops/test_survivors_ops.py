@@ -50,12 +50,11 @@ def test_sinusoidal_positions_stand_side_by_side_unless_told():
 
 @pytest.mark.parametrize("bias_shape", [(1, 1, "T", 1), (1, 1, 1, "T"), (1, 1, "T", "T"), (1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize("T", [2, 5])
-def test_lean_attention_takes_the_block_of_its_bias(T, bias_shape, rng, monkeypatch):
+def test_lean_attention_takes_the_block_of_its_bias(T, bias_shape, rng):
     """Where a window makes the first key of a block another than 0, and where there are just two queries or keys."""
-    monkeypatch.setattr("minigpt.ops.attention.QUERY_BLOCK", 1)
     q, k, v = rng.standard_normal((3, 2, 3, T, 4))
     bias, mask = rng.standard_normal([T if n == "T" else n for n in bias_shape]), ops.Mask(causal=True, window=2 if T > 2 else 1)
-    (y, plain), (z, lean) = ops.attention_forward(q, k, v, mask, bias), ops.lean_attention_forward(q, k, v, mask, bias)
+    (y, plain), (z, lean) = ops.attention_forward(q, k, v, mask, bias), ops.lean_attention_forward(q, k, v, mask, bias, block=1)
     np.testing.assert_allclose(z, y, rtol=0, atol=1e-14)
     dy = rng.standard_normal(y.shape)
     for a, b in zip(ops.lean_attention_backward(dy, lean), ops.attention_backward(dy, plain)):

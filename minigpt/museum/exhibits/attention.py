@@ -3,7 +3,7 @@
 from minigpt.museum.checks import gradients
 from minigpt.museum.oracles import attention_oracle, cached_by_parts, cached_is_uncached, causality, golden_loss, padding, shift, weights_sum_to_one
 from minigpt.museum.planting import Edit, gradient, other
-from minigpt.ops import attention
+from minigpt.ops import attention, lean_attention
 
 EXHIBITS = [
     gradient(
@@ -69,18 +69,18 @@ EXHIBITS = [
         "relative positions (T5's) learn too slowly",
     ),
     gradient(
-        "lean attention: dk overwritten by the last block of queries", "ops.attention", "lean_attention_backward",
+        "lean attention: dk overwritten by the last block of queries", "ops.lean_attention", "lean_attention_backward",
         "dk[:, :, keys] += dscores", "dk[:, :, keys] = dscores", gradients.lean_attention, "lean_attention.k",
         "right for short texts, wrong as soon as a text is longer than one block",
     ),
     gradient(
-        "lean attention: backward draws another dropout mask", "ops.attention", "lean_attention_backward",
+        "lean attention: backward draws another dropout mask", "ops.lean_attention", "lean_attention_backward",
         "block_dropout(weights, dropout, seed, queries)", "block_dropout(weights, dropout, seed + 1, queries)",
         gradients.lean_attention_dropout, "lean_attention.q lean_attention.k lean_attention.v lean_attention.bias",
         "trains as if with noise; right as soon as dropout is 0, where it is debugged",
     ),
     gradient(
-        "lean attention: the softmax's second term of the wrong queries", "ops.attention", "lean_attention_backward",
+        "lean attention: the softmax's second term of the wrong queries", "ops.lean_attention", "lean_attention_backward",
         "dot[:, :, None, queries]", "dot[:, :, None, : dscores.shape[-1]]",
         gradients.lean_attention, "lean_attention.q lean_attention.k lean_attention.bias",
         "right for short texts, wrong as soon as a text is longer than one block",
@@ -93,8 +93,8 @@ EXHIBITS = [
     ),
     other(
         "lean attention: 1 / sqrt(C) for 1 / sqrt(D)",
-        Edit("ops.attention", "lean_attention_forward", "1 / math.sqrt(D)", "1 / math.sqrt(H * D)"),
-        "oracle: attention in loops", attention_oracle(attention.lean_attention_forward), "y, weights",
+        Edit("ops.lean_attention", "lean_attention_forward", "1 / math.sqrt(D)", "1 / math.sqrt(H * D)"),
+        "oracle: attention in loops", attention_oracle(lean_attention.lean_attention_forward), "y, weights",
         "attention maps stay flat; loss jumps where texts become long enough for the lean form", gradients.lean_gpt,
     ),
     other(
