@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_info
 
 from benchmarks.common import HEAD, markdown
 from minigpt.errors import MinigptError
-from minigpt.training.threads import describe_settings, thread_settings
+from minigpt.machine import describe_settings, thread_settings
 
 FOLDER = Path(__file__).parent
 AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names of kernels

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from minigpt.training import available_cores
-from minigpt.training.threads import THREAD_SETTINGS
+from minigpt.machine import THREAD_SETTINGS, available_cores
 
 PAUSE = 0.3  # seconds between sides: threads of the other side's OpenMP or BLAS spin on for a while after their work
 SETTINGS = (*THREAD_SETTINGS, "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")

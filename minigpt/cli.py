@@ -13,16 +13,25 @@ import minigpt
 from minigpt import checkpoint
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
+from minigpt.files import write_atomically
 from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
-from minigpt.memory import physical_memory, readable
+from minigpt.machine import (
+    available_cores,
+    check_threads,
+    describe_settings,
+    keep_freed_memory,
+    physical_memory,
+    readable,
+    thread_settings,
+    usable_threads,
+)
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.optim import SCHEDULES
 from minigpt.sampling import check_sampling
 from minigpt.tokenizers.char import CharTokenizer
-from minigpt.training import PRESETS, Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, keep_freed_memory
+from minigpt.training import PRESETS, Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate
 from minigpt.training.bands import find_band
-from minigpt.training.threads import available_cores, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.training.trainer import check_state
 
 MODEL_OPTIONS = {  # GPTConfig field -> type, help
@@ -251,7 +260,7 @@ def profile(trainer, steps):
     profile = profile_steps(trainer, steps)
     print(profile)
     plots.save(plots.profile_chart(profile).figure, trainer.out / "profile.png")
-    checkpoint.write_atomically(trainer.out / "profile.json", profile.to_json())
+    write_atomically(trainer.out / "profile.json", profile.to_json())
     print(f"chart: {trainer.out / 'profile.png'}; figures: {trainer.out / 'profile.json'}")
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt.checkpoint import check_finite, open_tensors, parse_json, write_atomically, write_tensors
 from minigpt.errors import MinigptError
+from minigpt.files import read_json, write_atomically
 from minigpt.layers.store import Store
 from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.tensors import check_finite, open_tensors, write_tensors
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu"}
 PREFIX = "transformer."
@@ -31,10 +32,9 @@ def from_huggingface(directory):
     model_type picks the family: gpt2 -> GPT. MinigptError for a model type, config or tensor that is not ours to compute, named with its value.
     """
     directory = Path(directory)
-    values = parse_json(directory / "config.json")
-    if values.get("model_type") != "gpt2":
-        raise MinigptError(f"{directory / 'config.json'}: model_type is {values.get('model_type')!r}, it must be gpt2")
-    config = gpt_config(values, directory / "config.json")
+    values = read_json(directory / "config.json")
+    values.one_of("model_type", ("gpt2",))
+    config = gpt_config(values)
     path = directory / "model.safetensors"
     with open_tensors(path) as file:
         if config.n_layer > len(file.keys()):  # before a billion layers are wired
@@ -111,30 +111,26 @@ def ours(name):
     return name.removeprefix(PREFIX)
 
 
-def gpt_config(values, path):
-    """A GPTConfig from the dict of a GPT2Config. MinigptError for a setting that our GPT does not compute."""
+def gpt_config(values):
+    """A GPTConfig from the Values of a GPT2Config. MinigptError for a setting that our GPT does not compute."""
     for key, expected in FIXED.items():
-        if values.get(key, expected) != expected:
-            raise MinigptError(f"{path}: {key} is {values[key]!r}, it must be {expected!r}")
+        values.one_of(key, (expected,), default=expected)
+    n_embd = values.whole("n_embd", at_least=1)
+    values.one_of("n_inner", (4 * n_embd,), default=None)
+    dropouts = [values.number(key, at_least=0, below=1, default=0.1) for key in ("resid_pdrop", "embd_pdrop", "attn_pdrop")]
+    if len(set(dropouts)) > 1:
+        raise MinigptError(f"{values.where}: resid_pdrop, embd_pdrop and attn_pdrop are {', '.join(map(str, dropouts))}, they must be equal")
+    fields = {
+        "vocab_size": values.whole("vocab_size"),
+        "block_size": values.whole("n_positions"),
+        "n_layer": values.whole("n_layer"),
+        "n_head": values.whole("n_head"),
+        "n_embd": n_embd,
+        "dropout": dropouts[0],
+        "tie_embeddings": values.flag("tie_word_embeddings", default=True),
+        "activation": ACTIVATIONS[values.one_of("activation_function", tuple(ACTIVATIONS), default="gelu_new")],
+    }
     try:
-        hidden = values.get("n_inner") or 4 * values["n_embd"]
-        if hidden != 4 * values["n_embd"]:
-            raise MinigptError(f"{path}: n_inner is {hidden}, it must be 4 n_embd = {4 * values['n_embd']}")
-        dropouts = {key: values.get(key, 0.1) for key in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
-        if len(set(dropouts.values())) > 1:
-            raise MinigptError(f"{path}: resid_pdrop, embd_pdrop and attn_pdrop are {', '.join(map(str, dropouts.values()))}, they must be equal")
-        activation = values.get("activation_function", "gelu_new")
-        if activation not in ACTIVATIONS:
-            raise MinigptError(f"{path}: activation_function is {activation!r}, it must be one of {', '.join(ACTIVATIONS)}")
-        return GPTConfig(
-            vocab_size=values["vocab_size"],
-            block_size=values["n_positions"],
-            n_layer=values["n_layer"],
-            n_head=values["n_head"],
-            n_embd=values["n_embd"],
-            dropout=dropouts["resid_pdrop"],
-            tie_embeddings=values.get("tie_word_embeddings", True),
-            activation=ACTIVATIONS[activation],
-        )
-    except KeyError as error:
-        raise MinigptError(f"{path}: {error.args[0]} is missing") from None
+        return GPTConfig(**fields)
+    except MinigptError as error:
+        raise MinigptError(f"{values.where}: {error}") from None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigpt
-from minigpt import checkpoint, cli
+from minigpt import checkpoint, cli, machine
 
 TEXT = "Alas, poor Yorick! I knew him, Horatio:\na fellow of infinite jest, of most excellent fancy.\n" * 40
 TINY = [
@@ -217,8 +217,8 @@ def test_info_describes_a_model_and_the_installation(run, tmp_path, capsys):
 
 
 def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path, text, capsys, monkeypatch):
-    monkeypatch.setattr(minigpt.training.threads, "available_cores", lambda: 3)
-    for name in minigpt.training.threads.THREAD_SETTINGS:
+    monkeypatch.setattr(machine, "available_cores", lambda: 3)
+    for name in machine.THREAD_SETTINGS:
         monkeypatch.delenv(name, raising=False)
 
     def train(*options):

@@ -36,7 +36,7 @@ def test_biases_that_a_model_lacks_are_written_as_zeros(tmp_path, rng):
     ("key", "value", "message"),
     [
         ("model_type", "llama", "model_type is 'llama'"),
-        ("n_inner", 7, "n_inner is 7, it must be 4 n_embd = 24"),
+        ("n_inner", 7, "n_inner is 7, it must be 24"),
         ("attn_pdrop", 0.5, "attn_pdrop"),
         ("activation_function", "mish", "activation_function is 'mish'"),
         ("layer_norm_epsilon", 1e-3, "layer_norm_epsilon is 0.001"),

@@ -4,7 +4,7 @@ import numpy as np
 
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
-from minigpt.memory import check_memory
+from minigpt.machine import check_memory
 from minigpt.ops.loss import IGNORED, count_targets
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.checks import check_fields
 from minigpt.errors import MinigptError
 from minigpt.layers import (
     MLP,
@@ -26,7 +27,6 @@ from minigpt.layers import (
     recomputed_forward,
 )
 from minigpt.models.base import Model, as_array, check_ids, check_targets
-from minigpt.models.config import check_fields
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.ops.dropout import dropout_backward, dropout_forward
 from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward

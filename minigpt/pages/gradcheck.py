@@ -4,7 +4,7 @@ import base64
 import html
 from pathlib import Path
 
-from minigpt.checkpoint import write_atomically
+from minigpt.files import write_atomically
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; background: #fff }

@@ -1,8 +1,9 @@
 """Training runs."""
 
+from minigpt.machine import available_cores, keep_freed_memory
 from minigpt.training.bands import Band, find_band, read_band
 from minigpt.training.config import PRESETS, TrainConfig
-from minigpt.training.threads import Workers, available_cores, keep_freed_memory
+from minigpt.training.threads import Workers
 from minigpt.training.trainer import Diverged, Interrupted, Trainer, evaluate, read_metrics
 
 __all__ = [

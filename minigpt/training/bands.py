@@ -21,6 +21,7 @@ import numpy as np
 
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
+from minigpt.files import write_atomically
 from minigpt.training.trainer import REPORT_INTERVAL, check_state, read_metrics
 
 FOLDER = Path(__file__).with_name("bands")
@@ -174,7 +175,7 @@ def write_band(path, values):
     """Write a band as JSON, a line for each of its entries, so that a change of it can be read."""
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_band(path):

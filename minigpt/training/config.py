@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from minigpt.checks import check_fields
 from minigpt.errors import MinigptError
-from minigpt.models.config import check_fields
 from minigpt.optim import SCHEDULES
 from minigpt.optim.muon import POLYNOMIALS
 

@@ -5,8 +5,6 @@ threads would speed up the products only: 50 ms against 64 ms a step (4 layers, 
 as well, since BLAS adds in another order on several threads: measured at that size and at GPT-2's 124M.
 """
 
-import ctypes
-import os
 import sys
 import time
 from collections import deque
@@ -16,51 +14,9 @@ from contextlib import contextmanager
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from minigpt.errors import MinigptError
-
-# Settings of the environment that limit threads: OpenMP's, and those of OpenBLAS (two names), MKL, BLIS and Accelerate
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-THREAD_SETTINGS += ("VECLIB_MAXIMUM_THREADS",)
+from minigpt.machine import check_threads, usable_threads
 
 SWITCH_INTERVAL = 1e-4  # seconds after which a thread that waits for the interpreter gets it, while a step lasts
-
-
-def available_cores():
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def thread_settings():
-    """What the environment says of threads: name of the setting -> threads, for those that are a whole number of at least 1.
-
-    Of a list, OpenMP's form for nested threads, the first counts. Anything else is passed over, as OpenMP and OpenBLAS do.
-    """
-    values = {name: os.environ.get(name, "").split(",")[0].strip() for name in THREAD_SETTINGS}
-    return {name: int(value) for name, value in values.items() if value.isascii() and value.isdecimal() and int(value) >= 1}
-
-
-def usable_threads():
-    """How many threads to use unless told otherwise: the available cores, or the least that a setting of the environment allows."""
-    return min([available_cores(), *thread_settings().values()])
-
-
-def describe_settings(settings):
-    """{"OMP_NUM_THREADS": 2} -> "OMP_NUM_THREADS=2"."""
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
-
-
-def check_threads(threads, shards=None):
-    """MinigptError unless threads is "auto" or a whole number from 1 to shards, where these are given."""
-    if threads == "auto":
-        return
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise MinigptError(f"threads is {threads!r}, it must be auto or a whole number of at least 1")
-    if threads < 1:
-        raise MinigptError(f"threads is {threads}, it must be at least 1")
-    if shards is not None and threads > shards:
-        raise MinigptError(f"threads is {threads}, there are only {shards} shards for them to work on")
 
 
 def candidates(most, shards):
@@ -102,23 +58,6 @@ def measure_threads(work, counts, seconds=0.6, rounds=20):
         for workers in teams.values():
             workers.close()
     return best
-
-
-def keep_freed_memory():
-    """Have glibc keep freed blocks for reuse, instead of giving large ones back to the system at each free: 97 ms against 61 ms a step.
-
-    Process-wide, hence an explicit call. Elsewhere than on glibc it does nothing. -> whether it was done.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # musl has no mallopt
-        return False
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
-    done = [mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)]  # older glibc refuses more than 32 MiB
-    done += [mallopt(trim_threshold, (1 << 31) - 1), mallopt(arena_max, 1)]
-    return all(done)
 
 
 class Workers:

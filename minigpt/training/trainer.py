@@ -19,13 +19,14 @@ from tqdm import tqdm
 from minigpt import checkpoint
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
+from minigpt.files import write_atomically
 from minigpt.layers import recomputed_activations
-from minigpt.memory import check_memory
+from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
 from minigpt.optim.base import slices
 from minigpt.training.config import TrainConfig
-from minigpt.training.threads import Workers, candidates, check_threads, describe_settings, measure_threads, thread_settings, usable_threads
+from minigpt.training.threads import Workers, candidates, measure_threads
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
 WORTH_MEASURING = 50  # steps; a shorter run takes the number of threads that should be best
@@ -301,7 +302,7 @@ class Trainer:
         self.best = math.inf if values["best"] is None else values["best"]
         path = self.out / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= self.step]  # what was reported after the checkpoint will be again
-        checkpoint.write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         if self.step >= self.config.steps:
             self.val_loss = self.evaluate()
 

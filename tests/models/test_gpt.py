@@ -416,7 +416,7 @@ def test_gpt_mask_and_position_error(kwargs, words):
 
 
 def test_gpt_too_large_for_memory_is_an_error(monkeypatch):
-    monkeypatch.setattr("minigpt.memory.physical_memory", lambda: 10**9)
+    monkeypatch.setattr("minigpt.machine.physical_memory", lambda: 10**9)
     with pytest.raises(MinigptError, match=r"parameters would take about .*TB.* has 1 GB"):
         GPT(GPTConfig(vocab_size=10**6, block_size=10, n_layer=10, n_head=1, n_embd=10**5))
 

@@ -4,16 +4,17 @@ import os
 import signal
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint
+from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint, machine
 from minigpt.data import consecutive_batches, draw_batch
+from minigpt.machine import THREAD_SETTINGS, keep_freed_memory, thread_settings, usable_threads
 from minigpt.training import Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
-from minigpt.training import threads as threading_module
-from minigpt.training.threads import THREAD_SETTINGS, candidates, measure_threads, thread_settings, usable_threads
+from minigpt.training.threads import candidates, measure_threads
 from minigpt.training.trainer import first_not_finite, training_memory
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 12
@@ -105,7 +106,7 @@ def test_run_does_not_depend_on_threads(tmp_path):
 @pytest.fixture
 def four_cores(monkeypatch):
     """A machine of four cores, whose environment says nothing of threads."""
-    monkeypatch.setattr(threading_module, "available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
     for name in THREAD_SETTINGS:
         monkeypatch.delenv(name, raising=False)
 
@@ -182,7 +183,7 @@ def test_candidates_need_fewer_rounds_than_any_smaller_number(most, shards, coun
 
 def test_measurement_leaves_out_numbers_that_must_be_slower(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(threading_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     calls = []
 
     def work(workers):
@@ -480,6 +481,6 @@ def test_older_glibc_refuses_a_large_threshold(monkeypatch):
             calls[option] = value
             return 1
 
-    monkeypatch.setattr(threading_module.ctypes, "CDLL", Library)
-    assert threading_module.keep_freed_memory()
+    monkeypatch.setattr(machine.ctypes, "CDLL", Library)
+    assert keep_freed_memory()
     assert calls == {-3: 1 << 25, -1: (1 << 31) - 1, -8: 1}

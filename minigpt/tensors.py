@@ -1,0 +1,97 @@
+"""Safetensors files: opened, checked against names and shapes before memory is taken, mapped, and written."""
+
+import json
+import os
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+from minigpt.files import Missing, reason
+from minigpt.machine import check_memory
+
+DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64}  # safetensors' names of what we write
+
+
+def write_tensors(path, tensors):
+    """Write arrays as safetensors and flush them to disk."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with open(path, "wb") as file:
+        mode = os.stat(file.fileno()).st_mode & 0o777  # the user's own default; the library makes files that nobody else may read
+    try:
+        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, metadata={"format": "np"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    os.chmod(path, mode)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def open_tensors(path):
+    """Open a safetensors file; the library checks its header against its length. MinigptError where it can't be read; Missing where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(path, "rb") as file:  # the library calls a file missing that may not be read
+            check_memory(os.fstat(file.fileno()).st_size, str(path))
+        return safe_open(path, framework="np")
+    except FileNotFoundError:
+        raise Missing(f"{path} is missing") from None
+    except OSError as error:
+        raise MinigptError(f"{path} can't be read: {reason(error)}") from None
+    except SafetensorError as error:
+        raise MinigptError(f"{path}: truncated or not a safetensors file ({' '.join(str(error).split())})") from None
+
+
+def check_tensors(path, file, shapes, allowed):
+    """MinigptError for a tensor that is missing, extra, misshapen or not of an allowed dtype; -> each dtype met and the last tensor that has it."""
+    names, dtypes = set(file.keys()), {}
+    for name in shapes:
+        if name not in names:
+            raise MinigptError(f"{path}: tensor {name} is missing")
+    for name in sorted(names.difference(shapes)):
+        raise MinigptError(f"{path}: tensor {name!r} does not belong to this config")
+    for name, shape in shapes.items():
+        part = file.get_slice(name)
+        if tuple(part.get_shape()) != tuple(shape):
+            raise MinigptError(f"{path}: tensor {name} has shape {tuple(part.get_shape())}, the config asks for {tuple(shape)}")
+        if part.get_dtype() not in allowed:
+            raise MinigptError(f"{path}: tensor {name} is {part.get_dtype()}, it must be {' or '.join(allowed)}")
+        dtypes[part.get_dtype()] = name
+    return dtypes
+
+
+def check_finite(path, tensors):
+    """MinigptError naming the first tensor that holds NaN or infinity, and how many."""
+    for name, value in tensors.items():
+        bad = value.size - np.count_nonzero(np.isfinite(value))
+        if bad:
+            raise MinigptError(f"{path}: tensor {name} holds {bad} values that are not finite")
+
+
+def read_tensors(path, shapes):
+    """A dict of arrays from a file; shapes and errors as for `load_state`."""
+    with open_tensors(path) as file:
+        if shapes is None:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 it is no mapping
+        check_tensors(path, file, shapes, DTYPES)
+        tensors = {name: file.get_tensor(name) for name in shapes}
+    check_finite(path, tensors)
+    return tensors
+
+
+def map_tensors(path):
+    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what is read from it is copied once, and nothing else.
+
+    A safetensors file is the length of its header in 8 bytes, the header in JSON, and the numbers. With them mapped, `load` takes 0.09 s at 124M
+    parameters and a warm cache; with the library's get_tensor, which makes a copy to copy from, 0.57 s. Missing where a save has just renamed it.
+    """
+    try:
+        data = np.memmap(path, np.uint8, "r")
+    except FileNotFoundError:
+        raise Missing(f"{path} is missing") from None
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    parts = {name: (DTYPES[entry["dtype"]], *entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__"}
+    return {name: data[start + low : start + high].view(dtype) for name, (dtype, low, high) in parts.items()}
