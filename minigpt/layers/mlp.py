@@ -21,7 +21,7 @@ class MLP:
     def __init__(self, name, channels, hidden, activation="gelu_tanh", bias=True, dropout=0.0, std=0.02, residual_std=0.02):
         self.c_fc = Linear(f"{name}.c_fc", channels, hidden, bias, std)
         self.c_proj = Linear(f"{name}.c_proj", hidden, channels, bias, residual_std)
-        self.activation_forward, self.activation_backward = ACTIVATIONS[activation]
+        self.activation = activation  # a name of ACTIVATIONS
         self.dropout = dropout
 
     def parameters(self):
@@ -31,7 +31,8 @@ class MLP:
     def forward(self, p, x, rng=None):
         """x (..., C) -> y (..., C), MLPCache."""
         h, c1 = self.c_fc.forward(p, x)
-        a, c2 = self.activation_forward(h)
+        activation_forward, _ = ACTIVATIONS[self.activation]  # looked up when it runs, not kept: an observer of ops may have put its own there
+        a, c2 = activation_forward(h)
         y, c3 = self.c_proj.forward(p, a)
         y, c4 = dropout_forward(y, self.dropout, rng)
         return y, MLPCache(c1, c2, c3, c4)
@@ -40,5 +41,6 @@ class MLP:
         """Add this layer's gradients into g; dy (..., C) -> dx (..., C)."""
         dy = dropout_backward(dy, cache.dropout)
         da = self.c_proj.backward(g, dy, cache.c_proj)
-        dh = self.activation_backward(da, cache.activation)
+        _, activation_backward = ACTIVATIONS[self.activation]
+        dh = activation_backward(da, cache.activation)
         return self.c_fc.backward(g, dh, cache.c_fc)

@@ -52,10 +52,12 @@ def unembedding_forward(x, weight):
     return y.reshape(*x.shape[:-1], len(weight)), UnembeddingCache(x, weight)
 
 
-def unembedding_backward(dy, cache):
-    """Gradients of unembedding_forward: dy (..., V), cache -> dx (..., C), dweight (V, C)."""
+def unembedding_backward(dy, cache, with_dweight=True):
+    """Gradients of unembedding_forward: dy (..., V), cache -> dx (..., C), dweight (V, C), or None without with_dweight."""
     x, weight = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, V)
 
     # forward: y = x @ weight^T
-    return (rows @ weight).reshape(x.shape), rows.T @ x.reshape(-1, x.shape[-1])
+    dweight = rows.T @ x.reshape(-1, x.shape[-1]) if with_dweight else None
+    dx = (rows @ weight).reshape(x.shape)
+    return dx, dweight

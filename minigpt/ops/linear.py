@@ -30,16 +30,18 @@ def linear_forward(x, weight, bias=None):
     return y.reshape(*x.shape[:-1], weight.shape[1]), LinearCache(x, weight, bias is not None)
 
 
-def linear_backward(dy, cache):
+def linear_backward(dy, cache, with_dweight=True):
     """Gradients of linear_forward: dy (..., O), cache -> dx (..., I), dweight (I, O), dbias (O,) or None.
 
         dx = dy @ weight^T        dweight = x^T @ dy        dbias = sum of dy over rows
+
+    Without with_dweight, for a weight that is not trained, that product is not computed: dweight is None.
     """
     x, weight, has_bias = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, O)
 
     # forward: y = x @ weight + bias
     dbias = column_sum(rows) if has_bias else None
-    dweight = x.reshape(-1, x.shape[-1]).T @ rows
+    dweight = x.reshape(-1, x.shape[-1]).T @ rows if with_dweight else None
     dx = (rows @ weight.T).reshape(x.shape)
     return dx, dweight, dbias

@@ -34,19 +34,21 @@ def layernorm_forward(x, weight, bias=None, eps=1e-5):
     return y, LayerNormCache(xhat, rstd, weight, bias is not None)
 
 
-def layernorm_backward(dy, cache):
+def layernorm_backward(dy, cache, with_dweight=True):
     """Gradients of layernorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,), dbias (C,) or None.
 
     xhat depends on x directly, through the mean and through the variance. The last two subtract from
     dxhat its mean and its projection on xhat: what is left is the part that normalisation cannot undo.
 
         dx = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))
+
+    Without with_dweight, for a weight that is not trained, dweight is not computed: None.
     """
     xhat, rstd, weight, has_bias = cache
 
     # forward: y = xhat * weight + bias
     dbias = column_sum(dy) if has_bias else None
-    dweight = column_sum(dy * xhat)
+    dweight = column_sum(dy * xhat) if with_dweight else None
     dxhat = dy * weight
 
     # forward: xhat = (x - mean) * rstd
@@ -76,18 +78,20 @@ def rmsnorm_forward(x, weight=None, eps=1e-6):
     return y, RMSNormCache(x, rstd, weight)
 
 
-def rmsnorm_backward(dy, cache):
+def rmsnorm_backward(dy, cache, with_dweight=True):
     """Gradients of rmsnorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,) or None.
 
     With xhat = x * rstd and dxhat = dy * weight:
 
         dx = rstd * (dxhat - xhat * mean(dxhat * xhat))
+
+    Without with_dweight dweight is None as well.
     """
     x, rstd, weight = cache
     xhat = x * rstd
 
     # forward: y = xhat * weight
-    dweight = None if weight is None else column_sum(dy * xhat)
+    dweight = column_sum(dy * xhat) if with_dweight and weight is not None else None
     dx = dy * (1 if weight is None else weight)
 
     # forward: xhat = x * rstd

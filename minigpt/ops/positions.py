@@ -32,8 +32,10 @@ def learned_positions_forward(x, weight, position_ids=None):
     return x + rows, PositionsCache(cache, position_ids.ndim == 1)
 
 
-def learned_positions_backward(dy, cache):
-    """Gradients of learned_positions_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (P, C)."""
+def learned_positions_backward(dy, cache, with_dweight=True):
+    """Gradients of learned_positions_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (P, C), or None without with_dweight."""
+    if not with_dweight:
+        return dy, None
     B, T, C = dy.shape
 
     # forward: y = x + rows, where one row of positions serves the whole batch

@@ -34,13 +34,16 @@ def smear_forward(x, weight, visible=None):
     return y, SmearCache(before, weight, visible)
 
 
-def smear_backward(dy, cache):
-    """Gradients of smear_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (C,). A token is paid from its own place and from the next."""
+def smear_backward(dy, cache, with_dweight=True):
+    """Gradients of smear_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (C,), or None without with_dweight.
+
+    A token is paid from its own place and from the next.
+    """
     before, weight, visible = cache
     after = dy[:, 1:]
 
     # forward: y[:, 1:] += before * weight
-    dweight = column_sum(after * before)
+    dweight = column_sum(after * before) if with_dweight else None
     dbefore = after * weight
     if visible is not None:
         dbefore *= visible

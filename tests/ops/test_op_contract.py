@@ -1,5 +1,7 @@
 """What every op promises: a right gradient, no mutation, its input's dtype, complex input."""
 
+import inspect
+
 import numpy as np
 import pytest
 from op_cases import CASES, arrays_in, grads_of
@@ -101,3 +103,44 @@ def test_op_takes_strided_input(case, rng):
     np.testing.assert_allclose(z, y, rtol=1e-12, atol=1e-13)
     for a, b in zip(grads_of(backward, dz, strided_cache), grads_of(backward, dy, cache)):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+class CountingArray(np.ndarray):
+    """An array that counts the products and the element-wise work that its ops do."""
+
+    calls = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **more):
+        CountingArray.calls += 1
+        inputs = [x.view(np.ndarray) if isinstance(x, CountingArray) else x for x in inputs]
+        if out is not None:
+            more["out"] = tuple(x.view(np.ndarray) for x in out)
+        result = getattr(ufunc, method)(*inputs, **more)
+        return result.view(CountingArray) if out is None else out[0]
+
+
+def has(parameter, function):
+    return parameter in inspect.signature(function).parameters
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if has("with_dweight", CASES[name][1])], indirect=True)
+def test_op_without_dweight_gives_the_rest_alone_and_computes_less(case, rng):
+    """What an untrained weight's gradient would cost is not paid; all else keeps its bits."""
+    forward, backward, inputs = case
+    y, cache = forward(*(x.view(CountingArray) if is_floating(x) else x for x in inputs))
+    dy, counts, results = random_dy(rng, y).view(CountingArray), [], []
+    for with_dweight in (True, False):
+        before = CountingArray.calls
+        results.append(backward(dy, cache, with_dweight=with_dweight))
+        counts.append(CountingArray.calls - before)
+    (dx, dweight, *others), (dx_alone, nothing, *others_alone) = results
+    assert nothing is None
+    assert snapshot((dx, *others)) == snapshot((dx_alone, *others_alone))
+    assert counts[1] < counts[0] or dweight is None, counts
+
+
+def test_every_op_with_a_weight_can_do_without_its_gradient():
+    pairs = {name.removesuffix("_backward") for name in ops.__all__ if name.endswith("_backward")}
+    able = {name for name in pairs if has("with_dweight", getattr(ops, f"{name}_backward"))}
+    weighted = {name for name in pairs if has("weight", getattr(ops, f"{name}_forward"))}
+    assert able == weighted - {"embedding"}  # whose backward gives nothing else: it need not be called
