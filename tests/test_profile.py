@@ -7,12 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from minigpt import GPT, GPTConfig, cli, ops, optim, plots, profile
+from minigpt import GPT, GPTConfig, cli, ops, optim, plots
 from minigpt.errors import MinigptError
 from minigpt.layers import MLP, Linear, Store
 from minigpt.ops.attention import attention_forward, position_penalty
 from minigpt.ops.reductions import averaging
-from minigpt.profile import OpTime, Profile, TimedArray, profile_steps
+from minigpt.profile import OpTime, Profile, profile_steps, steps
+from minigpt.profile.clock import THREAD, TimedArray, timed_ops
+from minigpt.profile.table import KINDS, PARTS_BETWEEN_OPS
 from minigpt.training import TrainConfig, Trainer
 
 V, T, C, H, LAYERS, B, F = 11, 6, 8, 2, 3, 5, 32  # vocabulary, time, channels, heads, blocks, batch, hidden
@@ -47,11 +49,11 @@ def test_profiled_steps_end_in_the_bits_of_plain_steps(trainer):
         {"optimizer": "sgd", "shards": 2, "activation": "gelu"},
     ):
         plain = trainer(**settings)
-        profiled = profile.copied(plain, TimedArray)
+        profiled = steps.copied(plain, TimedArray)
         assert type(profiled.model.store.vector) is type(profiled.gradients[0]["wte.weight"]) is TimedArray
         assert not np.shares_memory(profiled.model.store.vector, plain.model.store.vector)
-        profile.run_plain(plain, 3)
-        profile.run_timed(profiled, 3)
+        steps.run_plain(plain, 3)
+        steps.run_timed(profiled, 3)
         assert (plain.model.store.vector == profiled.model.store.vector).all()
         for name, value in plain.optimizer.state.items():
             assert (profiled.optimizer.state[name] == value).all()
@@ -59,7 +61,7 @@ def test_profiled_steps_end_in_the_bits_of_plain_steps(trainer):
 
 def test_profile_leaves_the_trainer_as_it_was(trainer):
     one = trainer(threads=2)
-    profile.run_plain(one, 2)
+    steps.run_plain(one, 2)
     before = one.model.store.vector.copy(), {name: value.copy() for name, value in one.optimizer.state.items()}, one.workers, one.step
     profile_steps(one, 2)
     assert (one.model.store.vector == before[0]).all()
@@ -71,7 +73,7 @@ def test_profile_leaves_the_trainer_as_it_was(trainer):
 def test_every_op_of_a_step_has_its_row(trainer):
     report = profile_steps(trainer(threads=2, bias=True, dropout=0.1), 3)
     calls = {row.op: row.calls for row in report.rows}
-    assert {op: count for op, count in calls.items() if op not in profile.BETWEEN and op != "newton_schulz"} == {
+    assert {op: count for op, count in calls.items() if op not in PARTS_BETWEEN_OPS and op != "newton_schulz"} == {
         **{f"{op}_{way}": 2 * n for way in ("forward", "backward") for op, n in {
             "linear": 4 * LAYERS, "layernorm": 2 * LAYERS + 1, "attention": LAYERS, "gelu_tanh": LAYERS, "embedding": 2, "learned_positions": 1,
             "dropout": 2 * LAYERS + 1, "unembedding": 1, "cross_entropy": 1,
@@ -114,7 +116,7 @@ def test_flops_are_those_counted_by_hand(trainer):
 def test_rows_and_waiting_make_up_the_whole(trainer):
     report = profile_steps(trainer(threads=2), 3)
     assert report.threads == 2 and report.steps == 3
-    assert sum(report.share(kind) for kind in profile.KINDS) + report.waiting / report.seconds == pytest.approx(1)
+    assert sum(report.share(kind) for kind in KINDS) + report.waiting / report.seconds == pytest.approx(1)
     assert [row.seconds for row in report.rows] == sorted((row.seconds for row in report.rows), reverse=True)
     alone = profile_steps(trainer(shards=2), 3)
     assert alone.threads == 1 and alone.waiting < 0.5 * alone.seconds
@@ -131,23 +133,23 @@ def names_of_the_library():
 
 def test_everything_is_put_back_after_an_exception(trainer, monkeypatch):
     before = names_of_the_library()
-    with profile.timed_ops():
+    with timed_ops():
         assert names_of_the_library() != before
     assert names_of_the_library() == before
     one = trainer(threads=2)
     one.model.store.vector[:] = np.nan
     with pytest.raises(MinigptError, match="the loss is nan"):
-        profile.run_timed(one, 1)
+        steps.run_timed(one, 1)
     assert names_of_the_library() == before
     assert type(one.workers).__name__ == "Workers"
-    assert profile.LOCAL.clock is None
+    assert THREAD.clock is None
 
 
 def test_what_ops_keep_is_nothing_of_the_profile(rng):
     q, k, v = rng.standard_normal((3, 1, 2, 4, 3))
     for cache in (averaging, position_penalty):
         cache.cache_clear()
-    with profile.timed_ops():
+    with timed_ops():
         ops.attention_forward(q, k, v, ops.Mask(causal=True))
         ops.layernorm_forward(q, q[0, 0, 0])
     assert type(ops.layernorm_forward(q, q[0, 0, 0])[0]) is np.ndarray
@@ -157,7 +159,7 @@ def test_what_ops_keep_is_nothing_of_the_profile(rng):
 def test_threads_without_a_clock_compute_as_always(rng):
     q, k, v = rng.standard_normal((3, 1, 2, 4, 3))
     expected, _ = attention_forward(q, k, v)
-    with profile.timed_ops():
+    with timed_ops():
         y, _ = ops.attention_forward(q, k, v)
     np.testing.assert_array_equal(y, expected)
 
