@@ -42,7 +42,7 @@ def numpy_step(config, batch_size, threads=None, optimizer="adamw", recompute=Fa
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, 20000).astype(np.uint16)
     training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1,
                            recompute=recompute)  # fmt: skip
-    trainer = Trainer(GPT(config), tokens, tokens, training, "unused", threads=shards, progress=False)
+    trainer = Trainer(GPT(config), tokens, tokens, config=training, out="unused", threads=shards, bar=False)
 
     def step():
         found = trainer.train_step()

@@ -23,6 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 INK, FAINT = "#333333", "#dddddd"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture is the same everywhere
 DPI = 160
+FORMATS = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 TICKS = [1, 2, 2.5, 5, 10]  # ticks are these times a power of ten apart
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "": "∅"}
 SMALLEST = 5.0  # points; tokens that would have to be smaller give way to their positions
@@ -383,14 +384,31 @@ def profile_chart(profile, ax=None, title=None):
 
 def png(figure):
     """A figure as the bytes of a PNG file, the same for the same picture: no date and no version in it."""
+    return picture(figure, "png")
+
+
+def picture(figure, format):
+    """A figure as the bytes of a file of one of FORMATS, the same for the same picture."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
+    with matplotlib.rc_context({"svg.hashsalt": "minigpt"}):  # or the names within it are random
+        figure.savefig(buffer, format=format, dpi=DPI, metadata=FORMATS[format], facecolor="white")
     return buffer.getvalue()
 
 
+def check_format(path):
+    """The format that a picture's name ends with, one of FORMATS. MinigptError for any other."""
+    suffix = Path(path).suffix.lower()
+    if suffix.removeprefix(".") not in FORMATS or not suffix:
+        raise MinigptError(f"picture {path}: its name must end with {' or '.join('.' + name for name in FORMATS)}")
+    return suffix[1:]
+
+
 def save(figure, path):
-    """Write a figure as a PNG file, which appears whole or not at all. MinigptError where it can't be written."""
-    path, data = Path(path), png(figure)
+    """Write a figure in the format that the name ends with, as a file that appears whole or not at all.
+
+    MinigptError for another ending than one of FORMATS, or where it can't be written.
+    """
+    path, data = Path(path), picture(figure, check_format(path))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

@@ -28,7 +28,7 @@ def trainer(tmp_path, rng):
     def make(threads=1, bias=False, dropout=0.0, activation="gelu_tanh", block_size=T, **settings):
         model = GPT(GPTConfig(V, block_size, LAYERS, H, C, dropout=dropout, bias=bias, activation=activation), seed=0)
         config = TrainConfig(**{"steps": 50, "batch_size": B, "shards": threads, "clip": 0.1} | settings)
-        made.append(Trainer(model, tokens, tokens, config, tmp_path / "run", threads=threads, progress=False))
+        made.append(Trainer(model, tokens, tokens, config=config, out=tmp_path / "run", threads=threads, bar=False))
         return made[-1]
 
     yield make

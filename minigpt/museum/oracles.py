@@ -175,7 +175,7 @@ def small_trainer(**settings):
 
     tokens = np.random.default_rng(14).integers(0, 11, 200)
     config = TrainConfig(steps=10, **{"batch_size": 5, "shards": 2, "accumulate": 2, "optimizer": "adamw"} | settings)
-    return Trainer(random_model(), tokens[:150], tokens[150:], config, "unused", threads=1, progress=False)
+    return Trainer(random_model(), tokens[:150], tokens[150:], config=config, out="unused", threads=1, bar=False)
 
 
 @compared()

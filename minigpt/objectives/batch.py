@@ -12,7 +12,9 @@ class Batch(Mapping):
     """Named arrays whose first axis is the rows: batch["ids"] (B, T), batch["targets"] (B, T) ..."""
 
     def __init__(self, arrays):
-        """arrays: name -> array (B, ...); MinigptError where there is none, or their numbers of rows differ."""
+        """arrays: name -> array (B, ...); MinigptError where there is none, or their numbers of
+        rows differ.
+        """
         self.arrays = {name: np.asarray(value) for name, value in arrays.items()}
         rows = {name: len(value) if value.ndim else None for name, value in self.arrays.items()}
         if len(set(rows.values())) != 1 or None in rows.values():
@@ -35,10 +37,14 @@ class Batch(Mapping):
 
     @property
     def count(self):
-        """What a mean loss is divided by: the targets that are not ignored, or the rows of a batch without targets."""
+        """What a mean loss is divided by: the targets that are not ignored, or the rows of a batch
+        without targets.
+        """
         return count_targets(self.arrays["targets"]) if "targets" in self.arrays else self.rows
 
     def split(self, n):
-        """n batches of consecutive rows, as equal as possible, the longer ones first; views, no copies. -> list"""
+        """n batches of consecutive rows, as equal as possible, the longer ones first; views, no
+        copies. -> list
+        """
         pieces = {name: np.array_split(value, n) for name, value in self.arrays.items()}
         return [Batch({name: piece[i] for name, piece in pieces.items()}) for i in range(n)]

@@ -15,7 +15,9 @@ class NextToken:
         self.block_size = block_size
 
     def check(self, tokens, vocab_size, name="text"):
-        """MinigptError where tokens (N,) are too few for a single window, or one is not a token of the vocabulary."""
+        """MinigptError where tokens (N,) are too few for a single window, or one is not a token of
+        the vocabulary.
+        """
         check_length(tokens, self.block_size, name)
         if int(tokens.max()) >= vocab_size:
             raise MinigptError(f"{name}: token id {int(tokens.max())}, the model's vocab_size is {vocab_size}")
@@ -26,7 +28,8 @@ class NextToken:
         return Batch({"ids": ids, "targets": targets})
 
     def walk(self, tokens, rows):
-        """All windows of tokens (N,) side by side, each once, without overlap; yields batches of at most `rows`.
+        """All windows of tokens (N,) side by side, each once, without overlap; yields batches of at
+        most `rows`.
 
         A last incomplete window is left out.
         """

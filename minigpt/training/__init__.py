@@ -3,14 +3,18 @@
 from minigpt.machine import available_cores, keep_freed_memory
 from minigpt.training.bands import Band, find_band, read_band
 from minigpt.training.config import PRESETS, TrainConfig
+from minigpt.training.interrupt import Interrupted
+from minigpt.training.run_files import read_metrics
+from minigpt.training.run_lock import RunLock
 from minigpt.training.threads import Workers
-from minigpt.training.trainer import Diverged, Interrupted, Trainer, evaluate, read_metrics
+from minigpt.training.trainer import Diverged, Trainer, evaluate
 
 __all__ = [
     "PRESETS",
     "Band",
     "Diverged",
     "Interrupted",
+    "RunLock",
     "TrainConfig",
     "Trainer",
     "Workers",

@@ -1,13 +1,18 @@
-"""Is my loss normal? A run's losses beside a band: what runs of the same settings on the same text reached with other seeds.
+"""Is my loss normal? A run's losses beside a band: what runs of the same settings on the same text
+reached with other seeds.
 
-Bands are data of this package, bands/*.json, made by `python -m benchmarks.make_bands`. A band holds where settings and text are the band's:
-all of the model's config, all of TrainConfig but FREE, and the SHA-256 of the text.
+Bands are data of this package, bands/*.json, made by `python -m benchmarks.make_bands`. A band
+holds where settings and text are the band's: all of the model's config, all of TrainConfig but
+FREE, and the SHA-256 of the text.
 
-How wide. Of n runs the least and the largest say little of the next one: of 5 runs, a 6th falls outside their range one time in three. A band is
-therefore a prediction interval for one more run, mean +- t sqrt(1 + 1/n) sd with Student's t of n - 1 degrees of freedom, in which the losses of one
-step lie in 98 of 100 runs if they are normally distributed (any textbook; e.g. Montgomery, Applied Statistics, section 8-6). For 5 runs that is
-4.1 sd, for 3 it is 8.0: so few say little of their spread. The variance is averaged with that of the neighbouring steps, since one of a few runs is
-tiny by luck now and then; no sd counts as less than SMALLEST_SD; and no run of the band lies outside it.
+How wide. Of n runs the least and the largest say little of the next one: of 5 runs, a 6th falls
+outside their range one time in three. A band is therefore a prediction interval for one more run,
+mean +- t sqrt(1 + 1/n) sd with Student's t of n - 1 degrees of freedom, in which the losses of one
+step lie in 98 of 100 runs if they are normally distributed (any textbook; e.g. Montgomery, Applied
+Statistics, section 8-6). For 5 runs that is 4.1 sd, for 3 it is 8.0: so few say little of their
+spread. The variance is averaged with that of the neighbouring steps, since one of a few runs is
+tiny by luck now and then; no sd counts as less than SMALLEST_SD; and no run of the band lies
+outside it.
 """
 
 import dataclasses
@@ -22,20 +27,39 @@ import numpy as np
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.files import write_atomically
-from minigpt.training.trainer import REPORT_INTERVAL, check_state, read_metrics
+from minigpt.training.run_files import check_state, read_metrics
+from minigpt.training.trainer import REPORT_INTERVAL
 
 FOLDER = Path(__file__).with_name("bands")
 FORMAT_VERSION = 1
-FREE = ("seed", "eval_interval", "save_interval", "shards", "recompute")  # of TrainConfig: what runs of one band may differ in
+FREE = (
+    "seed",
+    "eval_interval",
+    "save_interval",
+    "shards",
+    "recompute",
+)  # of TrainConfig: what runs of one band may differ in
 FEWEST = 3  # runs: with 2, t is 32
-T99 = {2: 6.965, 3: 4.541, 4: 3.747, 5: 3.365, 6: 3.143, 7: 2.998, 8: 2.896, 9: 2.821, 10: 2.764}  # degrees of freedom -> t's 99th percentile
+T99 = {
+    2: 6.965,
+    3: 4.541,
+    4: 3.747,
+    5: 3.365,
+    6: 3.143,
+    7: 2.998,
+    8: 2.896,
+    9: 2.821,
+    10: 2.764,
+}  # degrees of freedom -> t's 99th percentile
 SMALLEST_SD = 0.001  # nats; a few runs that happen to agree better than this don't promise that the next one will
 WINDOW = 0.04  # of a run's steps, over which its training loss is averaged: one batch is far noisier than the model
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A loss at some steps: over the runs its mean, least and largest value, and from low to high what is normal. Arrays of one length."""
+    """A loss at some steps: over the runs its mean, least and largest value, and from low to high
+    what is normal. Arrays of one length.
+    """
 
     steps: np.ndarray
     mean: np.ndarray
@@ -64,7 +88,9 @@ class Band:
         return len({run["seed"] for run in self.runs})
 
     def judge(self, step, val_loss):
-        """Whether a validation loss is normal, in words; None at a step that the band does not hold."""
+        """Whether a validation loss is normal, in words; None at a step that the band does not
+        hold.
+        """
         at = np.flatnonzero(self.val.steps == step)
         if not len(at):
             return None
@@ -74,11 +100,15 @@ class Band:
         return f"outside the band of {self.seeds} seeds ({low:.4f} to {high:.4f} at step {step}): {'lower' if val_loss < low else 'higher'}"
 
     def smooth(self, rows):
-        """Training loss of the rows of metrics.jsonl, averaged as in this band -> (N,) array, one for each row."""
+        """Training loss of the rows of metrics.jsonl, averaged as in this band -> (N,) array, one
+        for each row.
+        """
         return smoothed(rows, self.window)
 
     def why_not(self, model_config, config, data_sha256):
-        """Why this band says nothing about a run with these configs on this text; None where it applies."""
+        """Why this band says nothing about a run with these configs on this text; None where it
+        applies.
+        """
         if data_sha256 not in self.texts:
             return f"the text is another (SHA-256 {str(data_sha256)[:12]}..., the band's {' or '.join(text[:12] + '...' for text in self.texts)})"
         given = settings(model_config, config)
@@ -93,21 +123,31 @@ class Band:
 
 
 def settings(model_config, config):
-    """The fields of both configs that decide whether a band applies, as JSON would hold them -> (dict, dict)"""
+    """The fields of both configs that decide whether a band applies, as JSON would hold them ->
+    (dict, dict)
+    """
     training = {field: value for field, value in dataclasses.asdict(config).items() if field not in FREE}
     return tuple(json.loads(json.dumps(values)) for values in (dataclasses.asdict(model_config), training))
 
 
 def defaults(config_class):
-    """The defaults of a config's fields, where they have one, without FREE, as JSON would hold them."""
-    values = {f.name: f.default for f in dataclasses.fields(config_class) if f.default is not dataclasses.MISSING and f.name not in FREE}
+    """The defaults of a config's fields, where they have one, without FREE, as JSON would hold
+    them.
+    """
+    values = {
+        f.name: f.default
+        for f in dataclasses.fields(config_class)
+        if f.default is not dataclasses.MISSING and f.name not in FREE
+    }
     return json.loads(json.dumps(values))
 
 
 def smoothed(rows, window):
-    """Training loss averaged over the last `window` steps, or as many as there are: rows of metrics.jsonl, each a mean since the row before it.
+    """Training loss averaged over the last `window` steps, or as many as there are: rows of
+    metrics.jsonl, each a mean since the row before it.
 
-    The same for any interval between rows, up to the part of a row that the window cuts off. -> (N,) array
+    The same for any interval between rows, up to the part of a row that the window cuts off. ->
+    (N,) array
     """
     steps = np.array([0] + [row["step"] for row in rows], float)
     total = np.concatenate([[0.0], np.cumsum(np.diff(steps) * [row["train_loss"] for row in rows])])
@@ -116,7 +156,9 @@ def smoothed(rows, window):
 
 
 def interval(steps, losses, neighbours=1):
-    """losses (runs, steps); neighbours: on either side, that the variance is averaged with -> the Interval's fields as lists."""
+    """losses (runs, steps); neighbours: on either side, that the variance is averaged with -> the
+    Interval's fields as lists.
+    """
     losses = np.asarray(losses)
     n = len(losses)
     t = T99[min(n - 1, max(T99))]
@@ -124,14 +166,23 @@ def interval(steps, losses, neighbours=1):
     variance = losses.var(axis=0, ddof=1)
     variance = [variance[max(0, i - neighbours) : i + neighbours + 1].mean() for i in range(len(variance))]
     margin = t * math.sqrt(1 + 1 / n) * np.maximum(np.sqrt(variance), SMALLEST_SD)
-    columns = {"mean": mean, "least": least, "largest": largest, "low": np.minimum(mean - margin, least), "high": np.maximum(mean + margin, largest)}
-    return {"steps": [int(step) for step in steps]} | {name: [round(float(value), 5) for value in column] for name, column in columns.items()}
+    columns = {
+        "mean": mean,
+        "least": least,
+        "largest": largest,
+        "low": np.minimum(mean - margin, least),
+        "high": np.maximum(mean + margin, largest),
+    }
+    return {"steps": [int(step) for step in steps]} | {
+        name: [round(float(value), 5) for value in column] for name, column in columns.items()
+    }
 
 
 def make_band(preset, folders):
     """The band of finished runs, one folder each, as a dict for JSON.
 
-    MinigptError for fewer than FEWEST runs, a run that is not finished, or runs that differ in more than text and FREE, or in their steps reported.
+    MinigptError for fewer than FEWEST runs, a run that is not finished, or runs that differ in more
+    than text and FREE, or in their steps reported.
     """
     folders = [Path(folder) for folder in folders]
     if len(folders) < FEWEST:
@@ -142,22 +193,33 @@ def make_band(preset, folders):
         check_state(values, folder / "last")
         config = values["config"]
         if not rows or rows[-1]["step"] != config["steps"] or values["step"] != config["steps"]:
-            raise MinigptError(f"{folder}: after step {values['step']} of {config['steps']}, a band is made of finished runs")
+            raise MinigptError(
+                f"{folder}: after step {values['step']} of {config['steps']}, a band is made of finished runs"
+            )
         model = dataclasses.asdict(checkpoint.load(folder / "last").config)
         made = {f"model {field}": value for field, value in model.items()}
         made |= {f"{field}": value for field, value in config.items() if field not in FREE}
-        made |= {"steps reported": [row["step"] for row in rows], "steps evaluated": [row["step"] for row in rows if "val_loss" in row]}
+        made |= {
+            "steps reported": [row["step"] for row in rows],
+            "steps evaluated": [row["step"] for row in rows if "val_loss" in row],
+        }
         first = first or made
         for field in first | made:
             if first.get(field) != made.get(field):
-                difference = "" if "reported" in field or "evaluated" in field else f" is {made.get(field)!r}, {first.get(field)!r} in {folders[0]}"
+                difference = (
+                    ""
+                    if "reported" in field or "evaluated" in field
+                    else f" is {made.get(field)!r}, {first.get(field)!r} in {folders[0]}"
+                )
                 raise MinigptError(f"{folder}: {field}{difference or f' are not those of {folders[0]}'}")
         window = max(1, round(WINDOW * config["steps"]))
         runs.append({"seed": config["seed"], "text": values["data_sha256"], "val_loss": round(rows[-1]["val_loss"], 5)})
         train.append(smoothed(rows, window))
         val.append([row["val_loss"] for row in rows if "val_loss" in row])
     if len({(run["seed"], run["text"]) for run in runs}) < len(runs):
-        raise MinigptError(f"the seeds are {', '.join(str(run['seed']) for run in runs)}: each may be there once for a text")
+        raise MinigptError(
+            f"the seeds are {', '.join(str(run['seed']) for run in runs)}: each may be there once for a text"
+        )
     return {
         "format_version": FORMAT_VERSION,
         "preset": preset,
@@ -200,11 +262,17 @@ def read_band(path):
 def kept_bands(folder=None):
     """The bands of a folder, those of this package unless given -> list of Band, by file name."""
     folder = FOLDER if folder is None else Path(folder)
-    return [read_band(folder / name) for name in sorted(os.listdir(folder)) if name.endswith(".json")] if folder.is_dir() else []
+    return (
+        [read_band(folder / name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+        if folder.is_dir()
+        else []
+    )
 
 
 def find_band(model_config, config, data_sha256, preset=None, folder=None):
-    """The kept band that applies to a run -> Band or None, and why there is none, where preset names one -> a line or None."""
+    """The kept band that applies to a run -> Band or None, and why there is none, where preset
+    names one -> a line or None.
+    """
     bands = kept_bands(folder)
     why = {band.preset: band.why_not(model_config, config, data_sha256) for band in bands}
     for band in bands:

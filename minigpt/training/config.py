@@ -44,28 +44,67 @@ class TrainConfig:
         )
         for name in ("lr", "muon_lr", "weight_decay", "clip", "final_lr"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not (math.isfinite(value) and value >= 0)
+            ):
                 raise MinigptError(f"{name} is {value!r}, it must be a number of at least 0")
         for name in ("warmup", "seed"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise MinigptError(f"{name} is {value!r}, it must be a whole number of at least 0")
         if isinstance(self.newton_schulz_steps, bool) or self.newton_schulz_steps not in POLYNOMIALS:
-            raise MinigptError(f"newton_schulz_steps is {self.newton_schulz_steps!r}, it must be one of {', '.join(map(str, POLYNOMIALS))}")
+            raise MinigptError(
+                f"newton_schulz_steps is {self.newton_schulz_steps!r}, it must be one of {', '.join(map(str, POLYNOMIALS))}"
+            )
         if self.shards > self.batch_size:
-            raise MinigptError(f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out")
+            raise MinigptError(
+                f"shards is {self.shards}, there are only {self.batch_size} rows in a batch (batch_size) to share out"
+            )
 
 
-ROTARY = {"n_layer": 4, "n_head": 2, "n_embd": 128, "bias": False, "positions": "rotary", "qk_norm": True, "smear": True}
-MUON = {"optimizer": "muon", "lr": 5e-3, "muon_lr": 0.015, "newton_schulz_steps": 3, "warmup": 15, "schedule": "linear", "final_lr": 0.0}
+ROTARY = {
+    "n_layer": 4,
+    "n_head": 2,
+    "n_embd": 128,
+    "bias": False,
+    "positions": "rotary",
+    "qk_norm": True,
+    "smear": True,
+}
+MUON = {
+    "optimizer": "muon",
+    "lr": 5e-3,
+    "muon_lr": 0.015,
+    "newton_schulz_steps": 3,
+    "warmup": 15,
+    "schedule": "linear",
+    "final_lr": 0.0,
+}
 
-# Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has what was tried, and what each is worth.
+# Recipes for tiny Shakespeare: name -> (GPTConfig fields, TrainConfig fields). docs/RECIPE.md has
+# what was tried, and what each is worth.
 PRESETS = {
-    "quick": (ROTARY | {"block_size": 128}, MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500}),
-    "default": (ROTARY | {"block_size": 128}, MUON | {"steps": 1300, "batch_size": 8, "eval_interval": 650, "save_interval": 650}),
+    "quick": (
+        ROTARY | {"block_size": 128},
+        MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500},
+    ),
+    "default": (
+        ROTARY | {"block_size": 128},
+        MUON | {"steps": 1300, "batch_size": 8, "eval_interval": 650, "save_interval": 650},
+    ),
     "best": (
         ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192},
-        MUON | {"steps": 1800, "batch_size": 8, "newton_schulz_steps": 4, "weight_decay": 0.2, "eval_interval": 300, "save_interval": 300},
+        MUON
+        | {
+            "steps": 1800,
+            "batch_size": 8,
+            "newton_schulz_steps": 4,
+            "weight_decay": 0.2,
+            "eval_interval": 300,
+            "save_interval": 300,
+        },
     ),
     # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
     "nanogpt-cpu": (

@@ -1,15 +1,13 @@
-"""The training loop: batches in, better parameters out, and everything written down so that it can be stopped and taken up again.
+"""The training loop: batches in, better parameters out, and everything written down so that it can
+be stopped and taken up again.
 
-Every random choice is drawn from a generator made for its place in the run, from (seed, step, micro-batch, shard): no generator is saved, and a
-run that was stopped and resumed draws the same batches and dropout masks as one that was not.
+Every random choice is drawn from a generator made for its place in the run, from (seed, step,
+micro-batch, shard): no generator is saved, and a run that was stopped and resumed draws the same
+batches and dropout masks as one that was not.
 """
 
 import dataclasses
-import json
 import math
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -19,26 +17,34 @@ from tqdm import tqdm
 from minigpt import checkpoint
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
-from minigpt.files import write_atomically
 from minigpt.layers import recomputed_activations
 from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
 from minigpt.optim.base import slices
-from minigpt.training.config import TrainConfig
+from minigpt.training.interrupt import Interrupted, StopRequest
+from minigpt.training.run_files import (
+    BEST,
+    CHANGEABLE_SETTINGS,
+    LAST,
+    LOSS_CURVE,
+    METRICS,
+    add_metrics,
+    check_state,
+    check_unchanged,
+    keep_metrics,
+    read_metrics,
+    set_aside,
+)
+from minigpt.training.run_lock import RunLock
 from minigpt.training.threads import Workers, candidates, measure_threads
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
 WORTH_MEASURING = 50  # steps; a shorter run takes the number of threads that should be best
-MAY_CHANGE = ("steps", "eval_interval", "save_interval", "recompute")  # what a resumed run may set anew
 
 
 class Diverged(MinigptError):
     """The loss or a gradient is no longer finite."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed: the step was finished and saved, and the message says how to go on."""
 
 
 def make_optimizer(model, config):
@@ -53,23 +59,43 @@ def make_optimizer(model, config):
 
 
 class Trainer:
-    """Trains a model on a row of tokens, with checkpoints in out/last and out/best, out/metrics.jsonl and out/loss.png."""
+    """Trains a model on a row of tokens, with checkpoints in out/last and out/best,
+    out/metrics.jsonl and out/loss.png.
+    """
 
-    def __init__(self, model, train_tokens, val_tokens, config, out, tokenizer=None, data_sha256=None, threads="auto", say=print, progress=True,
-                 band=None):  # fmt: skip
-        """model: a GPT; train_tokens, val_tokens: integer arrays (N,); config: a TrainConfig; out: a directory.
+    def __init__(
+        self,
+        model,
+        train_tokens,
+        val_tokens,
+        *,
+        config,
+        out,
+        tokenizer=None,
+        data_sha256=None,
+        threads="auto",
+        say=print,
+        bar=True,
+        band=None,
+    ):
+        """model: a GPT; train_tokens, val_tokens: integer arrays (N,); config: a TrainConfig; out:
+        a directory.
 
-        tokenizer and data_sha256 are saved with the run; threads: a number, or "auto" to measure which is fastest;
-        say: where messages and samples go; progress: whether to draw a bar; band: what is normal for this run (a bands.Band), to compare it with.
-        MinigptError for texts that are too short, tokens out of range, too many threads, or a run that would not fit into memory.
+        tokenizer and data_sha256 are saved with the run; threads: a number, or "auto" to measure
+        which is fastest; say: where messages and samples go; bar: whether to draw one of progress;
+        band: what is normal for this run (a bands.Band), to compare it with. MinigptError for texts
+        that are too short, tokens out of range, too many threads, or a run that would not fit into
+        memory.
         """
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
-        self.data_sha256, self.say, self.progress, self.band = data_sha256, say, progress, band
+        self.data_sha256, self.say, self.bar, self.band = data_sha256, say, bar, band
         for name, tokens in (("training text", train_tokens), ("validation text", val_tokens)):
             check_length(tokens, model.config.block_size, name)
             if int(tokens.max()) >= model.config.vocab_size:
-                raise MinigptError(f"{name}: token id {int(tokens.max())}, the model's vocab_size is {model.config.vocab_size}")
+                raise MinigptError(
+                    f"{name}: token id {int(tokens.max())}, the model's vocab_size is {model.config.vocab_size}"
+                )
         check_threads(threads, config.shards)
         check_memory(training_memory(model, config, threads), f"training this model on batches of {config.batch_size}")
         self.threads = threads
@@ -80,21 +106,38 @@ class Trainer:
         self.best = math.inf
         self.val_loss = None
         self.losses = []  # of the steps since the last report
+        self.lock = RunLock(self.out, self.tell)
+        self.begun = False  # whether the folder holds this run
 
     def run(self):
         """Train to config.steps -> the validation loss at the end.
 
-        Diverged where the loss or a gradient is not finite: names the step and the first layer, and leaves the last checkpoint as it is.
-        Interrupted after Ctrl-C. MinigptError where a checkpoint can't be written.
+        What an earlier run left in the folder is set aside first. Diverged where the loss or a
+        gradient is not finite: names the step and the first layer, and leaves the last checkpoint
+        as it is. Interrupted after Ctrl-C or another of STOP_SIGNALS. MinigptError where another
+        run is at work in the folder, or a checkpoint can't be written.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        with self.lock:
+            if not self.begun:
+                set_aside(self.out, self.tell)
+                self.begun = True
+            return self.train()
+
+    def tell(self, message):
+        """Pass on a message to `say`, which may be replaced while the trainer lives."""
+        self.say(message)
+
+    def train(self):
+        """run, in a folder that is this trainer's own."""
         config, began, before = self.config, time.perf_counter(), self.seconds
         self.choose_threads()
-        bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=None if self.progress else True, dynamic_ncols=True)
+        bar = tqdm(
+            total=config.steps, initial=self.step, unit="step", disable=None if self.bar else True, dynamic_ncols=True
+        )
         tokens = config.batch_size * config.accumulate * self.model.config.block_size
-        with bar, InterruptFlag() as interrupted:
+        with bar, StopRequest() as stop:
             if self.step == 0:
-                self.save("last")  # so that even a run that is stopped at once can be resumed
+                self.save(LAST)  # so that even a run that is stopped at once can be resumed
             while self.step < config.steps:
                 started = time.perf_counter()
                 loss, norm, factor = self.train_step()
@@ -102,7 +145,9 @@ class Trainer:
                 self.step += 1
                 self.losses.append(loss)
                 self.seconds = before + time.perf_counter() - began
-                bar.set_postfix_str(f"loss {loss:.3f}, lr {self.optimizer.lr * factor:.2e}, {rate:,.0f} tokens/s", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {loss:.3f}, lr {self.optimizer.lr * factor:.2e}, {rate:,.0f} tokens/s", refresh=False
+                )
                 bar.update()
                 last = self.step == config.steps
                 evaluate = self.step % config.eval_interval == 0 or last
@@ -110,24 +155,29 @@ class Trainer:
                     self.val_loss = self.evaluate()
                     self.seconds = before + time.perf_counter() - began
                 if evaluate or self.step % REPORT_INTERVAL == 0:
-                    self.report(norm, factor, self.val_loss if evaluate else None)
+                    row = self.write_metrics(norm, factor, self.val_loss if evaluate else None)
                 if evaluate:
-                    self.announce(bar)
+                    self.announce(bar, row["train_loss"])
                     if self.val_loss < self.best:
                         self.best = self.val_loss
-                        self.save("best")
-                if self.step % config.save_interval == 0 or last or interrupted:
-                    self.save("last")
-                if interrupted and not last:
+                        self.save(BEST)
+                if self.step % config.save_interval == 0 or last or stop:
+                    self.save(LAST)
+                if stop and not last:
                     where = f"step {self.step} of {config.steps}"
-                    raise Interrupted(f"stopped and saved after {where}; the same command with --resume goes on from there")
+                    raise Interrupted(
+                        f"stopped and saved after {where}; the same command with --resume goes on from there",
+                        stop.signal,
+                    )
         self.draw()
         return self.val_loss
 
     def choose_threads(self):
-        """Settle on a number of threads, and say which and why. With "auto", time this step's gradients with each number that may be the best.
+        """Settle on a number of threads, and say which and why. With "auto", time this step's
+        gradients with each number that may be the best.
 
-        The run is not touched: gradients are computed anew by the step that needs them, and threads change no bit of them.
+        The run is not touched: gradients are computed anew by the step that needs them, and threads
+        change no bit of them.
         """
         settings, threads, measured = thread_settings(), self.workers.threads, ""
         if self.threads == "auto" and threads > 1 and self.config.steps - self.step >= WORTH_MEASURING:
@@ -139,11 +189,17 @@ class Trainer:
             chosen = self.workers
             try:
                 with chosen.one_blas_thread():
-                    seconds = measure_threads(work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50)
+                    seconds = measure_threads(
+                        work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50
+                    )
             finally:
                 self.workers = chosen
-            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == max(seconds) else 1.1))  # other programs go, the run stays
-            measured = "; gradients of a step: " + ", ".join(f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items()))
+            threads = min(
+                seconds, key=lambda count: seconds[count] * (1 if count == max(seconds) else 1.1)
+            )  # other programs go, the run stays
+            measured = "; gradients of a step: " + ", ".join(
+                f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items())
+            )
             if threads != chosen.threads:
                 chosen.close()
                 self.workers = Workers(threads)
@@ -162,20 +218,30 @@ class Trainer:
             norm = clip_by_norm(total, self.config.clip)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise Diverged(self.diagnose(loss))
-            factor = SCHEDULES[self.config.schedule](self.step, self.config.steps, self.config.warmup, self.config.final_lr)
+            factor = SCHEDULES[self.config.schedule](
+                self.step, self.config.steps, self.config.warmup, self.config.final_lr
+            )
             self.optimizer.step(self.model.store, total, factor, self.workers.map)
         return loss, norm, factor
 
     def compute_gradients(self):
-        """Loss of this step's batches; their gradient is left in gradients[0]. Shards add up in one order, whatever the threads."""
+        """Loss of this step's batches; their gradient is left in gradients[0]. Shards add up in one
+        order, whatever the threads.
+        """
         parts = list(self.shards())
         count = sum(count_targets(targets) for *_, targets in parts)
 
-        def work(shard):  # one gradient store a shard, and micro-batches in turn: no two threads add into the same numbers
+        def work(
+            shard,
+        ):  # one gradient store a shard, and micro-batches in turn: no two threads add into the same numbers
             gradient = self.gradients[shard]
             gradient.vector[:] = 0
             return sum(
-                float(self.model.add_gradients(gradient, ids, targets, self.generator(micro, s + 1), count, self.config.recompute))
+                float(
+                    self.model.add_gradients(
+                        gradient, ids, targets, self.generator(micro, s + 1), count, self.config.recompute
+                    )
+                )
                 for micro, s, ids, targets in parts
                 if s == shard
             )
@@ -198,12 +264,16 @@ class Trainer:
                 yield micro, shard, shard_ids, shard_targets
 
     def generator(self, micro, stream):
-        """The generator of one place in the run: stream 0 draws a batch, stream s + 1 is dropout in shard s."""
+        """The generator of one place in the run: stream 0 draws a batch, stream s + 1 is dropout in
+        shard s.
+        """
         return np.random.default_rng([self.config.seed, self.step, micro, stream])
 
     def evaluate(self):
         """Mean loss over consecutive windows of the whole validation split, without dropout."""
-        rows = -(-self.config.batch_size // self.config.shards)  # as many as a thread has in a step, so that it takes no more memory than one
+        rows = -(
+            -self.config.batch_size // self.config.shards
+        )  # as many as a thread has in a step, so that it takes no more memory than one
         return evaluate(self.model, self.val_tokens, rows, self.workers)
 
     def diagnose(self, loss):
@@ -221,19 +291,21 @@ class Trainer:
             name = first_not_finite("gradient of ", reverse) or "the norm of the gradients overflowed"
         return f"{where}; first in {name}. {self.out / 'last'} holds the last good checkpoint; a lower learning rate may help"
 
-    def report(self, norm, factor, val_loss):
-        """Add a line to metrics.jsonl."""
+    def write_metrics(self, norm, factor, val_loss):
+        """Add a row to metrics.jsonl -> the row."""
         row = {"step": self.step, "seconds": round(self.seconds, 3), "train_loss": sum(self.losses) / len(self.losses)}
         if val_loss is not None:
             row["val_loss"] = val_loss
         row |= {"lr": self.optimizer.lr * factor, "gradient_norm": norm, "data_sha256": self.data_sha256}
         self.losses.clear()
-        with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_metrics(self.out / METRICS, row)
+        return row
 
-    def announce(self, bar):
+    def announce(self, bar, train_loss):
         """Print where the run stands, and a sample of what the model writes by now."""
-        lines = [f"step {self.step}: train loss {self.metrics()[-1]['train_loss']:.4f}, validation loss {self.val_loss:.4f}, {self.seconds:.1f} s"]
+        lines = [
+            f"step {self.step}: train loss {train_loss:.4f}, validation loss {self.val_loss:.4f}, {self.seconds:.1f} s"
+        ]
         if verdict := self.judge():
             lines[0] += f"; {verdict}"
         if self.tokenizer is not None and self.step < self.config.steps:
@@ -242,34 +314,46 @@ class Trainer:
             self.say("\n".join(lines))
 
     def judge(self):
-        """Whether the validation loss, just measured, is normal, in words; None without a band that holds this step."""
-        return None if self.band is None else self.band.judge(self.step, self.val_loss)
+        """What to think of the validation loss, just measured, in words; None where there is
+        nothing to say.
 
-    def sample(self, length, prompt="\n", temperature=0.8):
-        """Text that the model writes after a prompt; where the vocabulary lacks the prompt, after its first character."""
-        try:
-            ids = self.tokenizer.encode(prompt)
-        except MinigptError:
-            ids = np.array([0])
-        return self.tokenizer.decode(self.model.generate(ids[None], length, temperature, seed=self.config.seed)[0]).strip("\n")
+        That is where a band holds this step, and where a guess that gives all V tokens the same
+        probability, a loss of log V, is better.
+        """
+        verdicts = [self.band.judge(self.step, self.val_loss)] if self.band is not None else []
+        uniform = math.log(self.model.config.vocab_size)
+        if self.val_loss > uniform:
+            verdicts.append(
+                f"above the {uniform:.4f} of a uniform guess: nothing is learnt so far, a lower learning rate may help"
+            )
+        return "; ".join(filter(None, verdicts)) or None
+
+    def sample(self, length, temperature=0.8):
+        """Text that the model writes from nothing, see first_ids."""
+        ids = self.model.generate(first_ids(self.tokenizer)[None], length, temperature, seed=self.config.seed)
+        return self.tokenizer.decode(ids[0]).strip("\n")
 
     def metrics(self):
-        """The lines of metrics.jsonl as dicts."""
-        return read_metrics(self.out / "metrics.jsonl")
+        """The rows of metrics.jsonl as dicts."""
+        return read_metrics(self.out / METRICS, self.tell)
 
     def draw(self):
         """Draw out/loss.png from metrics.jsonl, over the band where there is one."""
         from minigpt import plots
 
-        plots.save(plots.loss_curve(self.metrics(), band=self.band).figure, self.out / "loss.png")
+        plots.save(plots.loss_curve(self.metrics(), band=self.band).figure, self.out / LOSS_CURVE)
 
     def save(self, name):
-        """Write the checkpoint out/last, with all that --resume needs, or out/best, the model alone."""
+        """Write the checkpoint out/last, with all that --resume needs, or out/best, the model
+        alone.
+        """
         damaged = first_not_finite("parameter ", self.model.parameters)
         if damaged:  # the last update blew up: a checkpoint of it would replace a good one
-            raise Diverged(f"step {self.step}: {damaged} is not finite any more; {self.out / 'last'} holds the last good checkpoint")
+            raise Diverged(
+                f"step {self.step}: {damaged} is not finite any more; {self.out / 'last'} holds the last good checkpoint"
+            )
         state = None
-        if name == "last":
+        if name == LAST:
             values = {
                 "step": self.step,
                 "seconds": self.seconds,
@@ -282,35 +366,58 @@ class Trainer:
         checkpoint.save(self.out / name, self.model, self.tokenizer, state)
 
     def resume(self):
-        """Take up the run in out/last: parameters, optimizer, step. MinigptError naming the first setting that is not that run's."""
-        directory = self.out / "last"
+        """Take up the run in out/last: parameters, optimizer, step.
+
+        MinigptError naming the first setting that is not that run's, and where another run is at
+        work in the folder.
+        """
+        with self.lock:
+            self.take_up(self.out / LAST)
+            self.begun = True
+        if self.step >= self.config.steps:
+            self.val_loss = self.evaluate()
+
+    def take_up(self, directory):
+        """resume, from a folder that is locked."""
         saved, values = checkpoint.load(directory), checkpoint.load_state_values(directory)
         check_state(values, directory)
         check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
         for field, value in dataclasses.asdict(saved.config).items():
             check_unchanged(field, value, getattr(self.model.config, field), directory)
         for field, value in values["config"].items():
-            if field not in MAY_CHANGE:
+            if field not in CHANGEABLE_SETTINGS:
                 check_unchanged(field, value, getattr(self.config, field), directory)
         if values["config"]["steps"] != self.config.steps:
-            self.say(f"steps: {self.config.steps} in place of {values['config']['steps']}; the learning rate follows the new schedule from here")
-        _, tensors = checkpoint.load_state(directory, {name: value.shape for name, value in self.optimizer.state.items()})
+            self.say(
+                f"steps: {self.config.steps} in place of {values['config']['steps']}; the learning rate follows the new schedule from here"
+            )
+        _, tensors = checkpoint.load_state(
+            directory, {name: value.shape for name, value in self.optimizer.state.items()}
+        )
         self.model.store.vector[:] = saved.store.vector
         for name, value in tensors.items():
             self.optimizer.state[name][...] = value
         self.step, self.seconds, self.losses = values["step"], values["seconds"], values["losses"]
         self.best = math.inf if values["best"] is None else values["best"]
-        path = self.out / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if row["step"] <= self.step]  # what was reported after the checkpoint will be again
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
-        if self.step >= self.config.steps:
-            self.val_loss = self.evaluate()
+        keep_metrics(self.out / METRICS, self.step, self.tell)
+
+
+def first_ids(tokenizer):
+    """What a text begins with where no prompt is given: a new line, or the first token where the
+    vocabulary has none. -> ids (N,)
+    """
+    try:
+        return tokenizer.encode("\n")
+    except MinigptError:
+        return np.array([0])
 
 
 def evaluate(model, tokens, batch_size, workers):
-    """Mean loss in nats over consecutive, non-overlapping windows of block_size tokens; a last incomplete window is left out.
+    """Mean loss in nats over consecutive, non-overlapping windows of block_size tokens; a last
+    incomplete window is left out.
 
-    tokens (N,) with at least block_size + 1: MinigptError; workers: a Workers whose threads take a batch of batch_size windows each. -> float
+    tokens (N,) with at least block_size + 1: MinigptError; workers: a Workers whose threads take a
+    batch of batch_size windows each. -> float
     """
     check_length(tokens, model.config.block_size)
 
@@ -323,10 +430,11 @@ def evaluate(model, tokens, batch_size, workers):
 
 
 def training_memory(model, config, threads="auto"):
-    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the activations of the shards at work at a time.
+    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the
+    activations of the shards at work at a time.
 
-    22 C numbers a token and layer: less than any attention, MLP and normalisation keep (measured at 6 layers of 384 channels, T=256: 24).
-    Recomputed layers keep C.
+    22 C numbers a token and layer: less than any attention, MLP and normalisation keep (measured at
+    6 layers of 384 channels, T=256: 24). Recomputed layers keep C.
     """
     c = model.config
     at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
@@ -337,7 +445,9 @@ def training_memory(model, config, threads="auto"):
 
 
 def first_not_finite(name, value):
-    """The path of the first array in a nest of caches that holds a number which is not finite, None where all are fine."""
+    """The path of the first array in a nest of caches that holds a number which is not finite, None
+    where all are fine.
+    """
     if isinstance(value, np.ndarray):
         return name if value.dtype.kind == "f" and not np.isfinite(value).all() else None
     if hasattr(value, "_asdict"):
@@ -355,71 +465,11 @@ def first_not_finite(name, value):
 
 
 def first_not_finite_activation(model, ids, rng):
-    """The path of the first number of a forward pass that is not finite, None where all are fine; one block's activations at a time."""
+    """The path of the first number of a forward pass that is not finite, None where all are fine;
+    one block's activations at a time.
+    """
     logits, cache = model.forward(ids, rng, recompute=True)
     name = first_not_finite("", cache._replace(blocks=[], ln_f=None, head=None))
     for i, (block, c) in enumerate(zip(model.blocks, cache.blocks)):
         name = name or first_not_finite(f"h.{i}", recomputed_activations(block, c))
     return name or first_not_finite("", {"ln_f": cache.ln_f, "head": cache.head, "logits": logits})
-
-
-def check_unchanged(field, saved, given, directory):
-    """MinigptError where a setting is not the one that a run was started with."""
-    if saved != given:
-        raise MinigptError(f"{field} is {given}, the run in {directory} was started with {saved}; resume it with that, or start in another folder")
-
-
-def check_state(values, directory):
-    """MinigptError where a trainer's state is missing, or lacks what a run needs to go on."""
-    if values is None:
-        raise MinigptError(f"{directory}: a model without a trainer's state, it can't be resumed")
-    kinds = {"step": int, "seconds": int | float, "best": int | float | None, "losses": list, "config": dict, "data_sha256": str | None}
-    for key, kind in kinds.items():
-        if key not in values or not isinstance(values[key], kind):
-            raise MinigptError(f"{directory}: trainer.json is damaged, {key} is {values.get(key)!r}")
-    fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    for field in values["config"]:
-        if field not in fields:
-            raise MinigptError(f"{directory}: the run has a setting {field}, which this version of minigpt does not know")
-    for field, default in fields.items():  # a setting that is newer than the run had its default's effect
-        if values["config"].setdefault(field, default) is dataclasses.MISSING:
-            raise MinigptError(f"{directory}: trainer.json is damaged, the setting {field} is missing")
-
-
-def read_metrics(path):
-    """The rows of a metrics file; a last line that was cut off by a crash is left out. -> list of dicts, empty where there is no file."""
-    if not os.path.exists(path):
-        return []
-    rows = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-    return rows
-
-
-class InterruptFlag:
-    """True once Ctrl-C was pressed."""
-
-    def __init__(self):
-        self.previous = None
-        self.pressed = False
-
-    def __bool__(self):
-        return self.pressed
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # signals can be caught there alone
-            self.previous = signal.signal(signal.SIGINT, self.press)
-        return self
-
-    def press(self, *_):
-        """Note the first Ctrl-C; a second one interrupts at once."""
-        self.pressed = True
-        signal.signal(signal.SIGINT, self.previous)
-
-    def __exit__(self, *_):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)

@@ -39,7 +39,12 @@ def test_count_is_of_targets_that_are_not_ignored_or_of_rows(batch):
     assert Batch({"labels": np.arange(5)}).count == 5
 
 
-@pytest.mark.parametrize("arrays", [{}, {"ids": np.ones((2, 3)), "labels": np.ones(3)}, {"ids": np.ones((2, 3)), "label": 4}])
+@pytest.mark.parametrize(
+    "arrays", [{}, {"ids": np.ones((2, 3)), "labels": np.ones(3)}, {"ids": np.ones((2, 3)), "label": 4}]
+)
 def test_arrays_of_different_rows_are_named(arrays):
-    with pytest.raises(MinigptError, match=r"batch: (no array|ids \(2, 3\), label.* \(3?,?\)); its arrays must have the same number of rows"):
+    with pytest.raises(
+        MinigptError,
+        match=r"batch: (no array|ids \(2, 3\), label.* \(3?,?\)); its arrays must have the same number of rows",
+    ):
         Batch(arrays)

@@ -25,7 +25,19 @@ ROOT = Path(__file__).parents[2]
 def run(out, seed, text="abc", steps_done=None, band=None, say=lambda line: None, model=MODEL, **changes):
     """A tiny run, finished unless steps_done says otherwise -> its folder."""
     config = TrainConfig(**SETTINGS | {"seed": seed} | changes)
-    t = Trainer(GPT(model, seed), TOKENS[:600], TOKENS[600:], config, out, TOKENIZER, text, 1, say, progress=False, band=band)
+    t = Trainer(
+        GPT(model, seed),
+        TOKENS[:600],
+        TOKENS[600:],
+        config=config,
+        out=out,
+        tokenizer=TOKENIZER,
+        data_sha256=text,
+        threads=1,
+        say=say,
+        bar=False,
+        band=band,
+    )
     if steps_done is None:
         t.run()
     else:
@@ -48,7 +60,10 @@ def band(folders, tmp_path):
 
 def test_smoothed_loss_is_the_mean_over_the_window(rng):
     losses = rng.random(40)
-    rows = [{"step": step, "train_loss": losses[last:step].mean()} for last, step in ((0, 10), (10, 15), (15, 20), (20, 30), (30, 40))]
+    rows = [
+        {"step": step, "train_loss": losses[last:step].mean()}
+        for last, step in ((0, 10), (10, 15), (15, 20), (20, 30), (30, 40))
+    ]
     want = [losses[:10].mean(), losses[:15].mean(), losses[:20].mean(), losses[10:30].mean(), losses[20:40].mean()]
     np.testing.assert_allclose(smoothed(rows, 20), want, rtol=1e-12)
     fine = [{"step": step, "train_loss": losses[step - 1]} for step in range(1, 41)]
@@ -61,7 +76,9 @@ def test_98_of_100_further_runs_are_within_the_band(rng, n):
     points, further = 20000, 0.3 * rng.standard_normal(20000) + 2
     made = interval(range(points), 0.3 * rng.standard_normal((n, points)) + 2, neighbours=0)
     inside = np.mean((made["low"] <= further) & (further <= made["high"]))
-    assert 0.976 < inside < (0.984 if n < 12 else 0.987)  # above 11 runs, and where the runs' own range is the wider one, it errs on the wide side
+    assert (
+        0.976 < inside < (0.984 if n < 12 else 0.987)
+    )  # above 11 runs, and where the runs' own range is the wider one, it errs on the wide side
 
 
 def test_band_holds_its_runs_and_is_never_narrower_than_the_floor():
@@ -71,7 +88,9 @@ def test_band_holds_its_runs_and_is_never_narrower_than_the_floor():
     made = interval([5], losses)
     assert made["low"][0] <= made["least"][0] == 1.0
     assert made["high"][0] >= made["largest"][0] == 9.0
-    spread = interval([1, 2, 3], [[1.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 3.0, 1.0]])  # variances 0, 1, 0 and their means 1/2, 1/3, 1/2
+    spread = interval(
+        [1, 2, 3], [[1.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 3.0, 1.0]]
+    )  # variances 0, 1, 0 and their means 1/2, 1/3, 1/2
     width = np.subtract(spread["high"], spread["mean"]) / (6.965 * np.sqrt(4 / 3))
     np.testing.assert_allclose(width**2, [1 / 2, 1 / 3, 1 / 2], rtol=1e-3)
 
@@ -151,7 +170,9 @@ def test_band_of_runs_that_do_not_belong_together_is_refused(folders, tmp_path):
             make_band("tiny", [*folders, folder])
     with pytest.raises(MinigptError, match="a band of 2 runs, at least 3 are needed"):
         make_band("tiny", folders[:2])
-    assert make_band("tiny", [*folders, run(tmp_path / "f", 3, "another text", save_interval=2, shards=1)])["texts"] == ["abc", "another text"]
+    assert make_band("tiny", [*folders, run(tmp_path / "f", 3, "another text", save_interval=2, shards=1)])[
+        "texts"
+    ] == ["abc", "another text"]
 
 
 def test_damaged_band_is_named(band, tmp_path):
@@ -162,7 +183,10 @@ def test_damaged_band_is_named(band, tmp_path):
         (json.dumps([whole]), "is damaged"),
         (json.dumps(whole | {"format_version": 99}), "the format is newer than 1"),
         (json.dumps({key: value for key, value in whole.items() if key != "window"}), "is damaged: .*window"),
-        (json.dumps(whole | {"val": whole["val"] | {"low": [1.0]}}), "is damaged: the columns of val are not of one length"),
+        (
+            json.dumps(whole | {"val": whole["val"] | {"low": [1.0]}}),
+            "is damaged: the columns of val are not of one length",
+        ),
         (json.dumps(whole | {"train": whole["train"] | {"mean": "x"}}), "is damaged"),
     ):
         path.write_text(damage)
@@ -190,13 +214,27 @@ def test_kept_bands_are_in_a_wheel():
     assert bands.FOLDER == ROOT / "minigpt" / "training" / "bands"
 
 
-TINY = {"steps": 6, "n-layer": 1, "n-head": 2, "n-embd": 8, "block-size": 8, "batch-size": 4, "eval-interval": 3, "save-interval": 100, "shards": 2}
+TINY = {
+    "steps": 6,
+    "n-layer": 1,
+    "n-head": 2,
+    "n-embd": 8,
+    "block-size": 8,
+    "batch-size": 4,
+    "eval-interval": 3,
+    "save-interval": 100,
+    "shards": 2,
+}
 TINY = [part for option, value in TINY.items() for part in (f"--{option}", str(value))]
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [(["--seeds", "2"], "a band of 2 runs, at least 3"), (["--seed", "7"], "--seed: a band sets"), (["--preset=best"], "--preset=best: a band sets")],
+    [
+        (["--seeds", "2"], "a band of 2 runs, at least 3"),
+        (["--seed", "7"], "--seed: a band sets"),
+        (["--preset=best"], "--preset=best: a band sets"),
+    ],
 )
 def test_band_that_could_not_be_made_is_refused_before_a_run(monkeypatch, capsys, options, error):
     monkeypatch.setattr("minigpt.cli.main", None)
@@ -207,10 +245,29 @@ def test_band_that_could_not_be_made_is_refused_before_a_run(monkeypatch, capsys
 def test_band_is_made_by_the_command_and_found_by_a_run(tmp_path, monkeypatch, capsys):
     text = tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
-    argv = [sys.executable, "-m", "benchmarks.make_bands", "default", "--data", str(text), "--seeds", "3", "--out", str(tmp_path / "default.json")]
-    made = subprocess.run([*argv, "--keep", str(tmp_path / "runs"), *TINY], cwd=ROOT, capture_output=True, text=True, check=True)
+    argv = [
+        sys.executable,
+        "-m",
+        "benchmarks.make_bands",
+        "default",
+        "--data",
+        str(text),
+        "--seeds",
+        "3",
+        "--out",
+        str(tmp_path / "default.json"),
+    ]
+    made = subprocess.run(
+        [*argv, "--keep", str(tmp_path / "runs"), *TINY], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert re.search(r"\nstep +6: validation loss \d\.\d{4}, .* normal: ", made.stdout)
-    again = [*argv[:4], "--out", str(tmp_path / "from.json"), "--from", *map(str, sorted((tmp_path / "runs").iterdir()))]
+    again = [
+        *argv[:4],
+        "--out",
+        str(tmp_path / "from.json"),
+        "--from",
+        *map(str, sorted((tmp_path / "runs").iterdir())),
+    ]
     subprocess.run(again, cwd=ROOT, capture_output=True, check=True)
     assert (tmp_path / "from.json").read_text() == (tmp_path / "default.json").read_text()
     (tmp_path / "from.json").unlink()

@@ -23,10 +23,19 @@ TOKENS = TOKENIZER.encode(TEXT)
 
 
 def trainer(out, threads=None, dropout=0.2, dtype=np.float32, tokens=TOKENS, **settings):
-    settings = {"steps": 12, "batch_size": 5, "shards": 2, "eval_interval": 5, "save_interval": 4, "warmup": 2} | settings
+    settings = {
+        "steps": 12,
+        "batch_size": 5,
+        "shards": 2,
+        "eval_interval": 5,
+        "save_interval": 4,
+        "warmup": 2,
+    } | settings
     model = GPT(GPTConfig(TOKENIZER.vocab_size, 8, 2, 2, 8, dropout=dropout), settings.get("seed", 0), dtype)
     threads = min(2, settings["shards"]) if threads is None else threads  # a number spares the measurement
-    return Trainer(model, tokens[:600], tokens[600:], TrainConfig(**settings), out, TOKENIZER, "abc", threads, lambda line: None, progress=False)
+    config = TrainConfig(**settings)
+    options = {"tokenizer": TOKENIZER, "data_sha256": "abc", "threads": threads, "say": lambda line: None, "bar": False}
+    return Trainer(model, tokens[:600], tokens[600:], config=config, out=out, **options)
 
 
 def test_training_lowers_the_loss(tmp_path):
@@ -53,7 +62,9 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, accumulate):
         np.testing.assert_array_equal(resumed.optimizer.state[name], value)
     assert resumed.val_loss == straight.val_loss
     a, b = (read_metrics(tmp_path / run / "metrics.jsonl") for run in "ab")
-    assert [(r["step"], r["train_loss"], r.get("val_loss")) for r in a] == [(r["step"], r["train_loss"], r.get("val_loss")) for r in b]
+    assert [(r["step"], r["train_loss"], r.get("val_loss")) for r in a] == [
+        (r["step"], r["train_loss"], r.get("val_loss")) for r in b
+    ]
 
 
 def test_recomputing_changes_no_bit_and_may_be_chosen_anew(tmp_path):
@@ -75,7 +86,9 @@ def test_recomputing_reaches_the_model(tmp_path, monkeypatch):
     seen = []
     for recompute in (False, True):
         t = trainer(tmp_path, recompute=recompute, shards=1)
-        monkeypatch.setattr(t.model, "add_backward", lambda g, dlogits, cache: seen.append({type(c).__name__ for c in cache.blocks}))
+        monkeypatch.setattr(
+            t.model, "add_backward", lambda g, dlogits, cache: seen.append({type(c).__name__ for c in cache.blocks})
+        )
         t.compute_gradients()
     assert seen == [{"BlockCache"}, {"RecomputedCache"}]
 
@@ -83,7 +96,16 @@ def test_recomputing_reaches_the_model(tmp_path, monkeypatch):
 def test_evaluation_and_diagnosis_take_no_more_memory_than_a_recomputed_step(tmp_path):
     model = GPT(GPTConfig(TOKENIZER.vocab_size, 64, 12, 2, 16))
     config = TrainConfig(steps=1, batch_size=4, recompute=True)
-    t = Trainer(model, np.tile(TOKENS, 5), np.tile(TOKENS, 5), config, tmp_path, threads=1, say=lambda line: None, progress=False)
+    t = Trainer(
+        model,
+        np.tile(TOKENS, 5),
+        np.tile(TOKENS, 5),
+        config=config,
+        out=tmp_path,
+        threads=1,
+        say=lambda line: None,
+        bar=False,
+    )
 
     def peak(function):
         tracemalloc.start()
@@ -115,7 +137,10 @@ def four_cores(monkeypatch):
 def test_more_threads_are_preferred_where_measurements_are_close(tmp_path, monkeypatch, seconds, chosen):
     """Three threads for four shards: as many rounds as two, which are tried in their place."""
     monkeypatch.setattr("minigpt.training.trainer.usable_threads", lambda: 3)
-    monkeypatch.setattr("minigpt.training.trainer.measure_threads", lambda work, counts, **settings: {count: seconds[count] for count in counts})
+    monkeypatch.setattr(
+        "minigpt.training.trainer.measure_threads",
+        lambda work, counts, **settings: {count: seconds[count] for count in counts},
+    )
     t = trainer(tmp_path, "auto", steps=60, shards=4)
     t.choose_threads()
     assert t.workers.threads == chosen
@@ -164,8 +189,14 @@ def test_resumed_run_may_measure_anew(tmp_path, four_cores):
     np.testing.assert_array_equal(t.model.store.vector, straight.model.store.vector)
 
 
-@pytest.mark.parametrize(("threads", "steps", "shards"), [(2, 60, 2), ("auto", 49, 2), ("auto", 60, 1)], ids=["a number", "a short run", "one shard"])
-def test_threads_are_not_measured_where_there_is_nothing_to_gain(tmp_path, monkeypatch, four_cores, threads, steps, shards):
+@pytest.mark.parametrize(
+    ("threads", "steps", "shards"),
+    [(2, 60, 2), ("auto", 49, 2), ("auto", 60, 1)],
+    ids=["a number", "a short run", "one shard"],
+)
+def test_threads_are_not_measured_where_there_is_nothing_to_gain(
+    tmp_path, monkeypatch, four_cores, threads, steps, shards
+):
     monkeypatch.setattr("minigpt.training.trainer.measure_threads", None)
     t, said = trainer(tmp_path, threads, steps=steps, shards=shards), []
     t.say = said.append
@@ -175,7 +206,15 @@ def test_threads_are_not_measured_where_there_is_nothing_to_gain(tmp_path, monke
 
 @pytest.mark.parametrize(
     ("most", "shards", "counts"),
-    [(1, 1, [1]), (2, 2, [2, 1]), (8, 8, [8, 4, 2, 1]), (2, 3, [2, 1]), (5, 5, [5, 3, 2, 1]), (6, 12, [6, 3, 2, 1]), (64, 5, [5, 3, 2, 1])],
+    [
+        (1, 1, [1]),
+        (2, 2, [2, 1]),
+        (8, 8, [8, 4, 2, 1]),
+        (2, 3, [2, 1]),
+        (5, 5, [5, 3, 2, 1]),
+        (6, 12, [6, 3, 2, 1]),
+        (64, 5, [5, 3, 2, 1]),
+    ],
 )
 def test_candidates_need_fewer_rounds_than_any_smaller_number(most, shards, counts):
     assert candidates(most, shards) == counts
@@ -198,7 +237,9 @@ def test_measurement_leaves_out_numbers_that_must_be_slower(monkeypatch):
         calls.append(workers.threads)
         clock[0] += 0.1 / workers.threads
 
-    assert measure_threads(steep, [4, 2, 1], seconds=1.0, rounds=3) == pytest.approx({4: 0.025, 2: 0.05})  # 1 can't be better
+    assert measure_threads(steep, [4, 2, 1], seconds=1.0, rounds=3) == pytest.approx(
+        {4: 0.025, 2: 0.05}
+    )  # 1 can't be better
     assert calls == [4, 2] * 4
 
 
@@ -219,7 +260,7 @@ def test_environment_limits_threads(tmp_path, monkeypatch, four_cores):
         ("auto", "threads: 1 (environment: OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=16)"),
         (2, "threads: 2, above what the environment allows: OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=16"),
     ):
-        t, said = trainer(tmp_path, threads, steps=1), []
+        t, said = trainer(tmp_path / str(threads), threads, steps=1), []
         t.say = said.append
         t.run()
         assert said[0] == line
@@ -231,7 +272,10 @@ def test_gradient_does_not_depend_on_how_the_batch_is_cut(tmp_path):
     for shards, ignored in ((1, False), (3, False), (1, True), (3, True)):
         t = trainer(tmp_path, dropout=0.0, shards=shards, dtype=np.float64, accumulate=2)
         if ignored:  # some shards then have no target that counts at all
-            parts = [(m, s, i, np.where(np.arange(8) < 2 * s, y, -100)) for m, s, i, y in trainer(tmp_path, shards=3, accumulate=2).shards()]
+            parts = [
+                (m, s, i, np.where(np.arange(8) < 2 * s, y, -100))
+                for m, s, i, y in trainer(tmp_path, shards=3, accumulate=2).shards()
+            ]
             if shards == 1:
                 parts = [(0, 0, *map(np.concatenate, zip(*[part[2:] for part in parts])))]
             t.shards = lambda parts=parts: iter(parts)
@@ -293,7 +337,9 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path
             p["h.1.mlp.c_fc.weight"][2, 3] = np.nan
 
     t.optimizer.step = poison
-    with pytest.raises(Diverged, match=r"step 8: the loss is nan; first in parameter h\.1\.mlp\.c_fc\.weight.*last holds the last good"):
+    with pytest.raises(
+        Diverged, match=r"step 8: the loss is nan; first in parameter h\.1\.mlp\.c_fc\.weight.*last holds the last good"
+    ):
         t.run()
     assert checkpoint.load_state(tmp_path / "last")[0]["step"] == 4
     assert np.isfinite(checkpoint.load(tmp_path / "last").store.vector).all()
@@ -419,7 +465,10 @@ def test_training_in_a_thread_leaves_signals_alone(tmp_path):
         (lambda out: trainer(out, optimizer="adam"), "optimizer is 'adam', it must be one of muon, adamw, sgd"),
         (lambda out: trainer(out, tokens=TOKENS[:608]), "validation text: 8 tokens, at least block_size . 1 = 9"),
         (lambda out: trainer(out, tokens=TOKENS + 9), "training text: token id .*, the model's vocab_size is"),
-        (lambda out: trainer(out, batch_size=10**12, shards=1), "training this model on batches of 1000000000000 would take"),
+        (
+            lambda out: trainer(out, batch_size=10**12, shards=1),
+            "training this model on batches of 1000000000000 would take",
+        ),
     ],
 )
 def test_bad_settings_are_named(tmp_path, make, message):
@@ -434,7 +483,7 @@ def test_memory_asked_for_is_a_lower_bound(tmp_path, shards, recompute):
     text = np.random.default_rng(0).integers(0, 11, 600)
     model = GPT(GPTConfig(11, 32, 6 if recompute else 2, 2, 32), seed=0)
     config = TrainConfig(steps=1, batch_size=8, shards=shards, optimizer="sgd", recompute=recompute)
-    t = Trainer(model, text, text, config, tmp_path, threads=1, progress=False)
+    t = Trainer(model, text, text, config=config, out=tmp_path, threads=1, bar=False)
     peaks = []
     for work in (t.train_step, t.evaluate):
         work()
@@ -451,7 +500,9 @@ def test_resume_refuses_settings_that_this_version_does_not_know_or_misses(tmp_p
     trainer(tmp_path, 1, steps=2).run()
     path = tmp_path / "last" / "trainer.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
-    config = next(value for value in (saved, *saved.values()) if isinstance(value, dict) and "config" in value)["config"]
+    config = next(value for value in (saved, *saved.values()) if isinstance(value, dict) and "config" in value)[
+        "config"
+    ]
     config["swirl"] = 1
     path.write_text(json.dumps(saved), encoding="utf-8")
     with pytest.raises(MinigptError, match="a setting swirl, which this version of minigpt does not know"):

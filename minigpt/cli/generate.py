@@ -1,0 +1,54 @@
+"""minigpt generate: continue a prompt with a trained model."""
+
+import sys
+
+from minigpt.cli.options import add_model_option, load_with_tokenizer
+from minigpt.cli.terminal import visible
+from minigpt.errors import MinigptError
+from minigpt.sampling import check_sampling
+from minigpt.training.trainer import first_ids
+
+
+def add_to(commands):
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "generate",
+        help="continue a prompt",
+        description="Continue a prompt with a trained model. On a terminal, control characters but newline "
+        "and tab are shown as escapes such as \\x1b; a pipe or a file gets the text as it is.",
+    )
+    add_model_option(command)
+    command.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="text to continue (default: a new line, or the first token that the model knows)",
+    )
+    command.add_argument("--max-new-tokens", type=int, default=500, metavar="N", help="tokens to write (default: 500)")
+    command.add_argument(
+        "--temperature", type=float, default=0.8, metavar="X", help="0 is greedy, 1 the model's own odds (default: 0.8)"
+    )
+    command.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only (default: all)")
+    command.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="draw from the likeliest tokens that make up P of the probability (default: all)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    command.set_defaults(run=run)
+
+
+def run(args):
+    """Stream a continuation to the terminal."""
+    check_sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    if args.seed < 0:
+        raise MinigptError(f"seed is {args.seed}, it must be at least 0")
+    if args.prompt == "":
+        raise MinigptError("the prompt is empty, it must have at least 1 character")
+    model, tokenizer = load_with_tokenizer(args.model)
+    ids = first_ids(tokenizer) if args.prompt is None else tokenizer.encode(args.prompt)
+    show = visible if sys.stdout is not None and sys.stdout.isatty() else str
+    print(show(tokenizer.decode(ids)), end="", flush=True)
+    for new in model.stream(ids[None], args.max_new_tokens, args.temperature, args.top_k, args.top_p, seed=args.seed):
+        print(show(tokenizer.decode(new)), end="", flush=True)
+    print()

@@ -1,0 +1,105 @@
+"""minigpt gradcheck: check every gradient of a model, or show what the museum's mistakes are caught
+by.
+"""
+
+import numpy as np
+
+from minigpt import checkpoint
+from minigpt.cli.options import MODEL_OPTIONS, add_field, add_model_option, default_of, find_model
+from minigpt.cli.terminal import progress
+from minigpt.errors import MinigptError
+from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
+from minigpt.models.gpt import GPT, GPTConfig
+
+RANDOM_MODEL = {
+    "n_layer": 2,
+    "n_head": 3,
+    "n_embd": 12,
+    "block_size": 8,
+    "dropout": 0.1,
+    "activation": "gelu_tanh",
+    "positions": "learned",
+}
+
+
+def add_to(commands):
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "gradcheck",
+        help="check every gradient of a model",
+        description="Check every parameter's gradient against a numeric derivative, in float64. Exit code 1 where one is wrong.",
+    )
+    add_model_option(command, required=False)
+    for field, option in MODEL_OPTIONS.items():
+        add_field(command, field, option, RANDOM_MODEL.get(field, default_of(GPTConfig, field)))
+    choices = (*LIMIT, "both")
+    command.add_argument(
+        "--method",
+        choices=choices,
+        default="both",
+        help="complex step, central differences, or both side by side (default: both)",
+    )
+    command.add_argument(
+        "--museum",
+        action="store_true",
+        help="plant every bug of the museum and show what catches it (default: check a model)",
+    )
+    command.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw error against step size for both methods: a PNG, SVG or PDF file (default: none)",
+    )
+    command.add_argument(
+        "--html", metavar="FILE", help="write table and plot as one self-contained page (default: none)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of tokens, weights and directions (default: 0)")
+    command.set_defaults(run=run)
+
+
+def run(args):
+    """Print a table of errors, for a saved model or for one of O(1) random weights -> exit code."""
+    if args.museum:
+        from minigpt import museum
+
+        rows = museum.run(progress=progress)
+        print(museum.table(rows))
+        return 0 if all(row.caught for row in rows) else 1
+    if args.plot:
+        from minigpt import plots
+
+        plots.check_format(args.plot)
+    rng = np.random.default_rng(args.seed)
+    given = {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
+    if args.model:
+        if given:
+            raise MinigptError(
+                f"--{next(iter(given)).replace('_', '-')} goes with a new model, --model {args.model} has its own config"
+            )
+        model = checkpoint.load(find_model(args.model)).astype(np.float64)
+    else:
+        model = GPT(GPTConfig(vocab_size=17, **RANDOM_MODEL | given), dtype=np.float64)
+        model.store.vector[:] = rng.standard_normal(model.num_parameters)  # small weights would hide wrong gradients
+    config = model.config
+    ids, targets = rng.integers(0, config.vocab_size, (2, 2, min(config.block_size, 16)))
+    report = check_gradients(model, ids, targets, args.method, args.seed, dropout_seed=args.seed, progress=progress)
+    print(report)
+    if args.plot or args.html:
+        draw(args, report, model, (ids, targets))
+    return 0 if report.passed else 1
+
+
+def draw(args, report, model, batch):
+    """--plot and --html: error against step size, and a page of it and the table."""
+    from minigpt import plots
+    from minigpt.pages.gradcheck import write_html
+
+    figure = plots.step_errors(*errors_by_step(model, *batch, args.seed)).figure
+    if args.plot:
+        plots.save(figure, args.plot)
+    if args.html:
+        write_html(
+            args.html,
+            report,
+            f"Gradients of {find_model(args.model) if args.model else 'a random GPT'}",
+            plots.png(figure),
+        )

@@ -1,0 +1,90 @@
+"""minigpt info: describe a model, or this installation."""
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+
+import minigpt
+from minigpt import checkpoint
+from minigpt.cli.options import add_model_option, find_model
+from minigpt.cli.terminal import visible
+from minigpt.errors import MinigptError
+from minigpt.machine import (
+    available_cores,
+    describe_settings,
+    physical_memory,
+    readable,
+    thread_settings,
+    usable_threads,
+)
+
+
+def add_to(commands):
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "info", help="describe a model, or this installation", description="Describe a model, or this installation."
+    )
+    command.add_argument("folder", metavar="DIR", nargs="?", help="the same as --model DIR (default: none)")
+    add_model_option(command, required=False)
+    command.set_defaults(run=run)
+
+
+def run(args):
+    """Print a model's config and parameters, or what this installation stands on."""
+    if args.folder and args.model:
+        raise MinigptError(f"two models are named, {args.folder} and --model {args.model}")
+    if args.folder or args.model:
+        describe_model(find_model(args.folder or args.model))
+    else:
+        describe_installation()
+
+
+def describe_model(directory):
+    """Print a model's config and parameters, of a checkpoint of ours or of Hugging Face."""
+    model_type = hugging_face_type(directory)
+    if model_type is None:
+        model = checkpoint.load(directory)
+    else:
+        print(
+            f"{visible(str(directory))}: a Hugging Face folder, model_type {model_type}; minigpt.from_huggingface loads it\n"
+        )
+        model = minigpt.from_huggingface(directory)
+    for field, value in dataclasses.asdict(model.config).items():
+        print(f"{field:<16} {value}")
+    print(f"{'parameters':<16} {model.num_parameters:,} of {model.dtype}, {readable(model.store.vector.nbytes)}\n")
+    width = max(map(len, model.parameters))
+    for name, value in model.parameters.items():
+        print(f"{name:<{width}}  {'x'.join(map(str, value.shape)):<12} standard deviation {value.std():.4f}")
+
+
+def hugging_face_type(directory):
+    """model_type of a folder that Hugging Face's transformers wrote, None where it is something
+    else: our config.json has a format_version.
+    """
+    try:
+        values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8-sig"))
+        return None if "format_version" in values else visible(values["model_type"])[:80]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def describe_installation():
+    """Print what this installation stands on."""
+    from threadpoolctl import threadpool_info
+
+    memory = physical_memory()
+    print(
+        f"minigpt {minigpt.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}"
+    )
+    print(f"{available_cores()} cores, {readable(memory) if memory else 'unknown'} of memory")
+    if settings := thread_settings():
+        print(
+            f"threads: at most {usable_threads()} unless --threads says otherwise (environment: {describe_settings(settings)})"
+        )
+    for library in threadpool_info():
+        print(
+            f"{library['user_api']}: {library['internal_api']} {library['version']}, {library['num_threads']} threads"
+        )

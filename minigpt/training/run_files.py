@@ -1,0 +1,206 @@
+"""What a run writes beside its checkpoints, what a folder holds of an earlier run, and what a
+resumed run must have in common with it.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from minigpt import checkpoint
+from minigpt.errors import MinigptError
+from minigpt.files import write_atomically
+from minigpt.training.config import TrainConfig
+
+LAST, BEST, METRICS, LOSS_CURVE = "last", "best", "metrics.jsonl", "loss.png"  # a run's files in its folder
+PROFILE_CHART, PROFILE_FIGURES = "profile.png", "profile.json"
+CHANGEABLE_SETTINGS = ("steps", "eval_interval", "save_interval", "recompute")  # what a resumed run may set anew
+
+
+# metrics.jsonl
+
+
+def add_metrics(path, row):
+    """Add a row, a dict, to a metrics file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path, say=None):
+    """The rows of a metrics file -> list of dicts, empty where there is no file.
+
+    Blank lines are passed over, and so is a last line that was cut off by a crash. For a damaged
+    line, `say` is told, and it is left out; without `say` it is a MinigptError that names file and
+    line.
+    """
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise MinigptError(f"{path} can't be read: {error.strerror or error}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = parse_row(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip() and number < len(lines):  # the last one has no end of line
+            message = f"{path}: line {number} is damaged, it is no row of a run's metrics"
+            if say is None:
+                raise MinigptError(message)
+            say(f"{message}; it is left out")
+    return rows
+
+
+def keep_metrics(path, step, say=print):
+    """Drop the rows after a step, to which a run goes back: they will be written again.
+    MinigptError for a file that is no run's.
+    """
+    if path.exists() and not is_metrics_file(path):
+        raise MinigptError(f"{path} was not written by a run, and this one would write there; move it away")
+    kept = [row for row in read_metrics(path, say) if row["step"] <= step]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def parse_row(line):
+    """A line of a metrics file as a dict, None where it isn't one: step is a whole number, losses
+    and seconds are numbers.
+    """
+    try:
+        row = json.loads(line)
+        step, numbers = row["step"], [row["train_loss"], row.get("seconds", 0), row.get("val_loss", 0)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    good = type(step) is int and all(type(number) in (int, float) for number in numbers)  # a bool is neither
+    return row if good else None
+
+
+# An earlier run in the folder
+
+
+def set_aside(folder, say=print):
+    """Move what an earlier run wrote into a folder of its own beside this one, so that a new run
+    overwrites nothing, and say so.
+
+    What a run did not write stays. MinigptError where a new run would overwrite or mix with such a
+    file, and where files can't be moved.
+    """
+    folder = Path(folder)
+    earlier = run_files(folder)
+    if not earlier:
+        return
+    place, number, moved = folder.resolve(), 1, []
+    try:
+        while True:
+            aside = place.parent / f"{place.name or 'run'}.{number}"
+            try:
+                aside.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        for name in earlier:
+            os.rename(place / name, aside / name)
+            moved.append(name)
+    except OSError as error:
+        for name in moved:
+            os.rename(aside / name, place / name)
+        if aside.is_dir() and not os.listdir(aside):
+            aside.rmdir()
+        raise MinigptError(
+            f"the earlier run in {folder} can't be moved to {aside}: {error.strerror or error}; choose another folder"
+        ) from None
+    shown = aside if folder.is_absolute() else os.path.relpath(aside)
+    say(f"{folder} held an earlier run, which is in {shown} now (--resume would have gone on with it)")
+
+
+def run_files(folder):
+    """Names of the files and folders that an earlier run wrote into a folder. MinigptError for one
+    of the same name that no run of ours wrote.
+    """
+    found = [name for name in (LAST, BEST, METRICS) if os.path.lexists(folder / name)]
+    for name in found:
+        ours = is_metrics_file if name == METRICS else is_checkpoint_folder
+        if not ours(folder / name):
+            raise MinigptError(
+                f"{folder / name} was not written by a run, and a run would write there; choose another folder"
+            )
+    if os.path.lexists(folder / LOSS_CURVE):
+        if not found:
+            raise MinigptError(
+                f"{folder / LOSS_CURVE} was not written by a run, and a run would replace it; choose another folder"
+            )
+        found.append(LOSS_CURVE)
+    return found
+
+
+def is_checkpoint_folder(path):
+    """Whether a folder holds a checkpoint of ours, or nothing but the files of a first save that
+    was cut short.
+    """
+    if not path.is_dir():
+        return False
+    if checkpoint.current_save(path)[0]:
+        return True
+    return set(os.listdir(path)) == {leftover.name for leftover, _ in checkpoint.leftovers(path)}
+
+
+def is_metrics_file(path):
+    """Whether a file begins with a row of a run, or a part of it; an empty one may be a run's that
+    was resumed at its start.
+    """
+    try:
+        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    except OSError:
+        return False
+    if not lines or parse_row(lines[0]) is not None:
+        return True
+    return len(lines) == 1 and b'{"step": '.startswith(lines[0][:9])
+
+
+def check_profile_files(folder):
+    """MinigptError where a profile would replace a file that is not one of an earlier profile."""
+    chart, figures = folder / PROFILE_CHART, folder / PROFILE_FIGURES
+    try:
+        values = json.loads(figures.read_text(encoding="utf-8"))
+        ours = isinstance(values, dict) and {"step_seconds", "rows"} <= set(values)
+    except (OSError, ValueError, RecursionError):
+        ours = False
+    for path in [] if ours else [path for path in (figures, chart) if os.path.lexists(path)]:
+        raise MinigptError(f"{path} was not written by a profile, and this one would replace it; choose another folder")
+
+
+# Going on with a run
+
+
+def check_unchanged(field, saved, given, directory):
+    """MinigptError where a setting is not the one that a run was started with."""
+    if saved != given:
+        raise MinigptError(
+            f"{field} is {given}, the run in {directory} was started with {saved}; resume it with that, or start in another folder"
+        )
+
+
+def check_state(values, directory):
+    """MinigptError where a trainer's state is missing, or lacks what a run needs to go on."""
+    if values is None:
+        raise MinigptError(f"{directory}: a model without a trainer's state, it can't be resumed")
+    kinds = {
+        "step": int,
+        "seconds": int | float,
+        "best": int | float | None,
+        "losses": list,
+        "config": dict,
+        "data_sha256": str | None,
+    }
+    for key, kind in kinds.items():
+        if key not in values or not isinstance(values[key], kind):
+            raise MinigptError(f"{directory}: trainer.json is damaged, {key} is {values.get(key)!r}")
+    fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for field in values["config"]:
+        if field not in fields:
+            raise MinigptError(
+                f"{directory}: the run has a setting {field}, which this version of minigpt does not know"
+            )
+    for field, default in fields.items():  # a setting that is newer than the run had its default's effect
+        if values["config"].setdefault(field, default) is dataclasses.MISSING:
+            raise MinigptError(f"{directory}: trainer.json is damaged, the setting {field} is missing")
