@@ -1,5 +1,5 @@
 """Rung: oracles, PyTorch's own ops, optimisers and a training run (extra `parity`; a whole model against transformers is in
-tests/models/test_gpt.py and tests/test_hub.py). Below: the gradient checks, which need no oracle.
+tests/models/test_gpt.py and tests/hub/). Below: the gradient checks, which need no oracle.
 """
 
 import math

@@ -1,0 +1,67 @@
+"""How files of `transformers` name and lay out our parameters: one table a family. Reading and
+writing both go by its views.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+
+LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # in our names: the 3 of h.3.ln_1.weight
+
+
+class Row(NamedTuple):
+    """One parameter of ours, or one of each layer: {} stands for the layer's number, in our name
+    and in theirs.
+    """
+
+    ours: str
+    theirs: str | tuple  # their tensor, or several that stand side by side in ours, along its last axis: q, k and v
+    transposed: bool = False  # (out, in) in the file, as torch's Linear has it; ours and GPT-2's Conv1D are (in, out)
+    optional: bool = False  # a file may lack it: it is then drawn anew, and named in model.fresh
+
+
+class Table(NamedTuple):
+    """The rows of a family, and what else its files hold or lack. Names of tensors are those in a
+    file of the whole model.
+    """
+
+    rows: tuple
+    prefix: str  # which the tensors of a file of the bare model, without its head, don't have
+    tied: dict  # tensor -> the one that it is once more where the config ties them; files may hold both, or either
+    ignored: str = "(?!)"  # pattern of tensors that have no part in our model: buffers, other heads
+
+    def row(self, name):
+        """The row of a parameter of ours, and its layer's number, None where it is in none."""
+        number = LAYER_NUMBER.search(name)
+        pattern = LAYER_NUMBER.sub("{}", name, count=1)
+        for row in self.rows:
+            if row.ours == pattern:
+                return row, number and number[0]
+        raise MinigptError(f"tensor {name!r} has no name in transformers' files")
+
+    def views(self, name, value):
+        """Our array as views, their name -> their shape and order of axes; what is written into
+        them is written into ours.
+        """
+        row, number = self.row(name)
+        theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
+        parts = np.split(value, len(theirs), axis=-1)
+        return {name.format(number): part.T if row.transposed else part for name, part in zip(theirs, parts)}
+
+    def shapes(self, name, shape):
+        """Their name -> shape of a parameter of ours; no memory is taken."""
+        return {theirs: view.shape for theirs, view in self.views(name, np.broadcast_to(np.float32(0), shape)).items()}
+
+    def known_as(self, name, wanted):
+        """The name among `wanted` that a tensor in a file has: its own, or with the prefix that it
+        lacks. None where it is to be ignored.
+
+        A name that is neither comes back as it is.
+        """
+        for full in (name, self.prefix + name):
+            if full in wanted:
+                return full
+        return None if re.fullmatch(self.ignored, name) or re.fullmatch(self.ignored, self.prefix + name) else name

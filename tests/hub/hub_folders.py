@@ -1,0 +1,50 @@
+"""Small models and folders of theirs, for the tests of hub/."""
+
+import json
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+import minigpt
+from minigpt import GPT, GPTConfig
+
+SIZES = {"vocab_size": 11, "block_size": 7, "n_layer": 2, "n_head": 2, "n_embd": 6}
+
+
+def small_gpt(rng, dtype=np.float64, **changes):
+    """A small GPT with O(1) weights."""
+    model = GPT(GPTConfig(**SIZES, **changes), dtype=dtype)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    return model
+
+
+def rewrite(directory, **values):
+    """Change values of a folder's config.json."""
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def export(model, directory, change=lambda tensors: tensors):
+    """Write a model as transformers does, with its tensors changed."""
+    minigpt.to_huggingface(model, directory)
+    tensors = load_file(directory / "model.safetensors")
+    save_file(change(dict(tensors)), directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def shard(directory, files=3):
+    """Split a folder's model.safetensors into shards with an index, as save_pretrained does."""
+    tensors = load_file(directory / "model.safetensors")
+    places = {name: f"model-{i % files + 1:05}-of-{files:05}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(places.values()):
+        save_file({n: v for n, v in tensors.items() if places[n] == file}, directory / file, metadata={"format": "pt"})
+    size = sum(v.nbytes for v in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": places}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    (directory / "model.safetensors").unlink()
+    return places
+
+
+def silent(message):
+    """A `say` for loads that must have nothing to say."""
+    raise AssertionError(message)
