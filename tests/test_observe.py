@@ -4,10 +4,12 @@ import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import pkgutil
 import sys
 import threading
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 import minigpt
 from minigpt import GPT, GPTConfig, museum, observe, ops
 from minigpt.layers import Linear, Store
-from minigpt.observe import Observer, observing
+from minigpt.observe import Observer, first_not_finite, observing
 from minigpt.ops.linear import linear_forward
 
 V, T, C, H, LAYERS, B = 11, 6, 8, 2, 3, 5  # vocabulary, time, channels, heads, blocks, batch
@@ -257,3 +259,113 @@ def test_planted_mistakes_stay_planted_and_are_observed(model, ids):
         assert "ln_f: layernorm_forward" in recorder.places()
         assert model.loss(ids, ids) == right
     assert model.loss(ids, ids) == right
+
+
+def calls_wrong(*arguments, **keywords):
+    """Its code takes the place of an op's, and finds `wrong` in that op's module."""
+    return wrong(*arguments, **keywords)  # noqa: F821
+
+
+@contextmanager
+def overflow_in(name, at):
+    """Call number `at` of an op returns inf in one place; the code of the function is exchanged, as the museum does it."""
+    function = getattr(ops, name)
+    right = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
+    right.__kwdefaults__ = function.__kwdefaults__
+    calls = itertools.count()
+
+    def wrong(*arguments, **keywords):
+        outputs = right(*arguments, **keywords)
+        if next(calls) != at:
+            return outputs
+        y, *more = outputs if isinstance(outputs, tuple) else (outputs,)
+        if not isinstance(y, np.ndarray) or any(y is argument for argument in arguments):  # not where it is an input as well
+            y = np.array(y)
+        y[(0,) * y.ndim] = np.inf
+        return (y, *more) if isinstance(outputs, tuple) else y
+
+    code, function.__globals__["wrong"] = function.__code__, wrong
+    function.__code__, function.__signature__ = calls_wrong.__code__, inspect.signature(function)
+    try:
+        yield
+    finally:
+        function.__code__ = code
+        del function.__signature__
+        del function.__globals__["wrong"]
+
+
+def step_of(model, ids, **more):
+    """A function that computes a model's loss and gradients."""
+    return lambda: model.add_gradients(model.store.zeros_like(), ids, ids, np.random.default_rng(0), **more)
+
+
+GPT2 = {"dropout": 0.1, "activation": "gelu"}
+RECIPE = {"dropout": 0.1, "positions": "rotary", "qk_norm": True, "smear": True, "tie_embeddings": False}
+
+
+@pytest.mark.parametrize(("config", "length"), [(GPT2, T), (RECIPE, T), (RECIPE, 300)])
+def test_overflow_planted_in_any_op_is_named(config, length, rng):
+    model = GPT(GPTConfig(V, length, LAYERS, H, C, **config), seed=0)
+    run = step_of(model, rng.integers(0, V, (2, length)), recompute=True)
+    assert first_not_finite(run) is None
+    calls = [call for call, _ in recorded(run).ended if call.part == "ops"]
+    names = {call.name for call in calls}
+    expected = {"linear", "layernorm", "dropout", "embedding", "cross_entropy"}
+    expected |= {"lean_attention" if length > T else "attention", "gelu" if config is GPT2 else "gelu_tanh"}
+    expected |= {"learned_positions", "unembedding"} if config is GPT2 else {"rotary", "rmsnorm", "smear"}
+    assert names == {f"{op}_{way}" for op in expected for way in ("forward", "backward")}
+    for name in sorted(names):
+        places = [call.place for call in calls if call.name == name]
+        at = len(places) // 2
+        with overflow_in(name, at):
+            assert first_not_finite(run) == places[at]
+        assert first_not_finite(run) is None
+
+
+def test_overflow_that_numbers_make_is_named(model, ids):
+    p = model.parameters
+    for parameter, value, place in (
+        ("h.1.attn.c_attn.weight", 1e30, "h.1.attn: attention_forward"),  # q k^T
+        ("h.2.mlp.c_fc.weight", 3e38, "h.2.mlp.c_fc: linear_forward"),
+        ("ln_f.weight", 3e38, "ln_f: layernorm_forward"),
+    ):
+        before = p[parameter].copy()
+        p[parameter][...] = value
+        assert first_not_finite(step_of(model, ids)) == place
+        p[parameter][...] = before
+    logits, cache = model.forward(ids)
+    assert first_not_finite(lambda: model.backward(np.full_like(logits, 1e38), cache)).endswith(": unembedding_backward")
+
+
+def test_sum_that_overflows_between_ops_is_told_from_an_op_that_does(model, ids):
+    p = model.parameters
+    p["wte.weight"][...] = p["h.0.attn.c_proj.bias"][...] = 3e38
+    assert first_not_finite(step_of(model, ids)) == "h.0.ln_2: x of layernorm_forward"
+
+
+def test_sum_within_a_layer_is_named_by_the_layer():
+    class Shifted(Linear):
+        def forward(self, p, x):
+            y, cache = super().forward(p, x)
+            return y * np.float32(1e38), cache
+
+    layer = Shifted("shifted", C, C)
+    p = Store.initialised(layer.parameters(), 0, np.float32)
+    assert first_not_finite(lambda: layer.forward(p, np.full((B, C), 1e5, np.float32))) == "shifted: Shifted.forward"
+
+
+def test_numbers_in_a_cache_count_and_what_was_given_does_not(rng):
+    q = rng.standard_normal((1, H, T, C))
+    hiding = np.where(np.tri(T, dtype=bool), 0, -np.inf)[None, None]
+    assert first_not_finite(lambda: ops.lean_attention_forward(q, q, q, bias=hiding)) is None  # its cache holds the bias
+    huge = np.full((2, 2), 1e30, np.float32)
+    assert first_not_finite(lambda: ops.rmsnorm_forward(huge)) is None  # zero, but finite
+    assert first_not_finite(lambda: ops.layernorm_backward(huge, ops.layernorm_forward(huge * huge, huge[0])[1])) == "x of layernorm_forward"
+
+
+def test_buffers_hold_nothing_before_they_are_written(rng):
+    q = rng.standard_normal((1, H, T, C))
+    _, cache = ops.attention_forward(q, q, q)
+    out = tuple(np.full_like(q, np.nan) for _ in range(3))
+    assert first_not_finite(lambda: ops.attention_backward(q, cache, out=out)) is None
+    assert first_not_finite(lambda: ops.attention_backward(q * np.inf, cache, out=out)) == "dy of attention_backward"
