@@ -12,16 +12,16 @@ def diagnosis(loss, parameters, gradient, places):
     model.first_not_finite says of each part of the batch, asked one after the other until one says.
     """
     what = "a gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-    if name := first_name(parameters):
+    if name := first_not_finite_name(parameters):
         return f"{what}; first in parameter {name}"
     place = next((place for place in places if place), None)
     if place is None:  # all ops are well, a sum of their gradients is not
         backwards = dict(reversed(list(gradient.items())))
-        name = first_name(backwards)
+        name = first_not_finite_name(backwards)
         place = f"gradient of {name}" if name else "the norm of the gradients, which overflowed"
     return f"{what}; first in {place}"
 
 
-def first_name(values):
+def first_not_finite_name(values):
     """The first name of a Mapping whose array holds a number that is not finite, None where all are."""
     return next((name for name, value in values.items() if not np.isfinite(value).all()), None)

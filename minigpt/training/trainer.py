@@ -17,11 +17,12 @@ from tqdm import tqdm
 from minigpt import checkpoint
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
-from minigpt.layers import recomputed_activations
 from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
+from minigpt.observe import first_not_finite
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
 from minigpt.optim.base import slices
+from minigpt.training.diagnosis import diagnosis, first_not_finite_name
 from minigpt.training.interrupt import Interrupted, StopRequest
 from minigpt.training.run_files import (
     BEST,
@@ -278,18 +279,17 @@ class Trainer:
 
     def diagnose(self, loss):
         """Where the numbers of this step first went wrong, as a message."""
-        where = f"step {self.step + 1}: the loss is {loss}"
-        name = first_not_finite("parameter ", self.model.parameters)
-        for micro, shard, ids, _ in [] if name else self.shards():
-            with np.errstate(all="ignore"):
-                name = first_not_finite_activation(self.model, ids, self.generator(micro, shard + 1))
-            if name:
-                break
-        if not name:
-            where = f"step {self.step + 1}: a gradient is not finite"
-            reverse = {key: value for gradient in self.gradients[:1] for key, value in reversed(list(gradient.items()))}
-            name = first_not_finite("gradient of ", reverse) or "the norm of the gradients overflowed"
-        return f"{where}; first in {name}. {self.out / 'last'} holds the last good checkpoint; a lower learning rate may help"
+        parts = list(self.shards())
+        count = sum(count_targets(targets) for *_, targets in parts)
+        places = (self.first_not_finite(*part, count) for part in parts)
+        what = diagnosis(loss, self.model.parameters, self.gradients[0], places)
+        last = self.out / LAST
+        return f"step {self.step + 1}: {what}. {last} holds the last good checkpoint; a lower learning rate may help"
+
+    def first_not_finite(self, micro, shard, ids, targets, count):
+        """The place where numbers first go wrong in one shard of this step, None where nowhere."""
+        gradient, rng = self.model.store.zeros_like(), self.generator(micro, shard + 1)
+        return first_not_finite(lambda: self.model.add_gradients(gradient, ids, targets, rng, count, True))
 
     def write_metrics(self, norm, factor, val_loss):
         """Add a row to metrics.jsonl -> the row."""
@@ -347,10 +347,11 @@ class Trainer:
         """Write the checkpoint out/last, with all that --resume needs, or out/best, the model
         alone.
         """
-        damaged = first_not_finite("parameter ", self.model.parameters)
+        damaged = first_not_finite_name(self.model.parameters)
         if damaged:  # the last update blew up: a checkpoint of it would replace a good one
             raise Diverged(
-                f"step {self.step}: {damaged} is not finite any more; {self.out / 'last'} holds the last good checkpoint"
+                f"step {self.step}: parameter {damaged} is not finite any more; "
+                f"{self.out / LAST} holds the last good checkpoint"
             )
         state = None
         if name == LAST:
@@ -442,34 +443,3 @@ def training_memory(model, config, threads="auto"):
     layers = c.n_layer + 22 if config.recompute else c.n_layer * 22  # in units of C numbers a token
     activations = tokens * (layers * c.n_embd + 2 * c.vocab_size)
     return model.dtype.itemsize * (model.num_parameters * (2 + config.shards) + activations)
-
-
-def first_not_finite(name, value):
-    """The path of the first array in a nest of caches that holds a number which is not finite, None
-    where all are fine.
-    """
-    if isinstance(value, np.ndarray):
-        return name if value.dtype.kind == "f" and not np.isfinite(value).all() else None
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    elif isinstance(value, list | tuple):
-        value = dict(enumerate(value))
-    if not hasattr(value, "items"):
-        return None
-    for key, part in value.items():
-        key = "h" if key == "blocks" else str(key)  # as the parameters are named
-        path = first_not_finite(f"{name}.{key}" if name and not name.endswith(" ") else f"{name}{key}", part)
-        if path:
-            return path
-    return None
-
-
-def first_not_finite_activation(model, ids, rng):
-    """The path of the first number of a forward pass that is not finite, None where all are fine;
-    one block's activations at a time.
-    """
-    logits, cache = model.forward(ids, rng, recompute=True)
-    name = first_not_finite("", cache._replace(blocks=[], ln_f=None, head=None))
-    for i, (block, c) in enumerate(zip(model.blocks, cache.blocks)):
-        name = name or first_not_finite(f"h.{i}", recomputed_activations(block, c))
-    return name or first_not_finite("", {"ln_f": cache.ln_f, "head": cache.head, "logits": logits})

@@ -15,7 +15,7 @@ from minigpt.data import consecutive_batches, draw_batch
 from minigpt.machine import THREAD_SETTINGS, keep_freed_memory, thread_settings, usable_threads
 from minigpt.training import Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
 from minigpt.training.threads import candidates, measure_threads
-from minigpt.training.trainer import first_not_finite, training_memory
+from minigpt.training.trainer import training_memory
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 12
 TOKENIZER = CharTokenizer.from_text(TEXT)
@@ -363,11 +363,11 @@ def test_update_that_blows_up_before_a_save_leaves_the_good_checkpoint(tmp_path)
 def test_activation_that_overflows_is_named(tmp_path):
     t = trainer(tmp_path)
     t.model.parameters["h.1.attn.c_attn.weight"][...] = 1e30
-    with pytest.raises(Diverged, match=r"step 1: the loss is nan; first in h\.1\.attn\."):
+    with pytest.raises(Diverged, match=r"step 1: the loss is nan; first in h\.1\.attn: attention_forward\. "):
         t.train_step()
 
 
-@pytest.mark.parametrize(("name", "place"), [("h.0.mlp.c_fc.weight", r"h\.0\.mlp\."), ("ln_f.weight", r"head\.x")])
+@pytest.mark.parametrize(("name", "place"), [("h.0.mlp.c_fc.weight", r"h\.0\.mlp\.c_fc: linear_forward"), ("ln_f.weight", "ln_f: layernorm_forward")])
 def test_first_place_of_an_overflow_is_named(tmp_path, name, place):
     t = trainer(tmp_path, dropout=0.0)
     t.model.parameters[name][...] = 3e38
@@ -389,12 +389,6 @@ def test_gradient_that_is_not_finite_is_named(tmp_path):
     with pytest.raises(Diverged, match=r"step 1: a gradient is not finite; first in gradient of h\.0\.ln_2\.bias"):
         t.train_step()
     np.testing.assert_array_equal(before, t.model.store.vector)
-
-
-def test_first_not_finite_walks_in_order():
-    bad = np.array([1.0, np.inf])
-    assert first_not_finite("", {"a": np.ones(2), "b": [np.ones(1), {"c": bad}], "d": bad}) == "b.1.c"
-    assert first_not_finite("", {"a": np.ones(2), "n": 3, "none": None}) is None
 
 
 @pytest.mark.parametrize(
