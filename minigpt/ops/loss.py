@@ -27,7 +27,7 @@ def cross_entropy_forward(logits, targets, count=None):
 
         loss = -1/count * sum_i log softmax(logits_i)[target_i]    over the i with target_i != -100
 
-    logits (..., V), targets (...) int -> loss, a 0-d array of the logits' dtype, CrossEntropyCache.
+    logits (..., V), targets (...) int -> loss, a number of the logits' dtype, CrossEntropyCache.
     count is the number to divide by: this call's own unless given. A batch cut into shards and micro-batches passes the count of the whole,
     so that the parts' losses and gradients add up to the whole batch's, however many ignored targets each part holds.
     ValueError where no target counts.
@@ -45,8 +45,8 @@ def cross_entropy_forward(logits, targets, count=None):
     probabilities /= total
     # log p as a difference: the log of a probability that underflowed would be -inf
     log_p = shifted[kept, targets[kept]] - np.log(total[kept, 0])
-    loss = -log_p.sum() / count
-    return loss, CrossEntropyCache(probabilities, targets, count, logits.shape)
+    loss = -log_p.sum(keepdims=True) / count  # an array of one: of two numbers, a float32 and an int, NumPy 1 makes a float64
+    return loss[0], CrossEntropyCache(probabilities, targets, count, logits.shape)
 
 
 def cross_entropy_backward(dy, cache):

@@ -71,8 +71,8 @@ CASES = {name: (forward, backward, inputs) for name, forward, backward, inputs i
 
 
 def arrays_in(value):
-    """All arrays in nested tuples."""
-    if isinstance(value, np.ndarray):
+    """All arrays and NumPy numbers in nested tuples."""
+    if isinstance(value, np.ndarray | np.generic):
         yield value
     elif isinstance(value, tuple):
         for part in value:
