@@ -14,7 +14,7 @@ import numpy as np
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json, read_bytes, read_json
 from minigpt.hub.files import CONFIG, read_tensors, write_folder
-from minigpt.hub.weights import name_tensors, read_model, settle_ties
+from minigpt.hub.weights import name_tensors, parameter_shapes, read_model, settle_ties
 
 __all__ = ["describe", "from_huggingface", "is_huggingface", "to_huggingface", "to_huggingface_names"]
 
@@ -63,7 +63,7 @@ def to_huggingface(model, directory):
         raise MinigptError(f"the model is {model.dtype}, it must be float32 or float64 (use astype)")
     config = family.written_as(model.config)
     tensors = to_huggingface_names(model, model.parameters)
-    for name, shape in family.MODEL.parameter_shapes(config).items():
+    for name, shape in parameter_shapes(family, config).items():
         if name not in model.parameters:
             tensors |= family.TABLE.views(name, np.zeros(shape, model.dtype))
     write_folder(Path(directory), family.config_values(config) | {"dtype": str(model.dtype)}, tensors)

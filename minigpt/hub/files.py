@@ -45,16 +45,6 @@ class Tensor(NamedTuple):
         return f"{self.path}: tensor {self.name if len(self.name) <= 80 else shortened(self.name)}"
 
 
-def layers(values, key, tensors):
-    """A config's number of layers. MinigptError where there are fewer tensors: before a billion
-    layers are wired to learn their names.
-    """
-    n = values.whole(key, at_least=1)
-    if n > tensors:
-        raise MinigptError(f"{values.where}: {key} is {n}, the files hold {tensors} tensors only")
-    return n
-
-
 def read_tensors(directory):
     """Name -> Tensor of model.safetensors, else of all shards that the index names.
 
@@ -109,7 +99,7 @@ def other_weights(directory):
 
 
 def map_file(path):
-    """Name -> Tensor of a safetensors file, whose header the library checks; Missing without one."""
+    """Name -> Tensor of a safetensors file, whose header the library checks."""
     with open_tensors(path):
         return {name: Tensor(path, name, *part) for name, part in map_bytes(path).items()}
 

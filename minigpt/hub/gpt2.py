@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from minigpt.errors import MinigptError
 from minigpt.files import Values
-from minigpt.hub.files import layers
 from minigpt.hub.names import Row, Table
+from minigpt.hub.settings import NO_TOKENS, activation, activation_name, layers, one_dropout
 from minigpt.models.gpt import GPT, GPTConfig
 
 MODEL = GPT
@@ -35,14 +35,6 @@ TABLE = Table(
     tied={"lm_head.weight": "transformer.wte.weight"},
     ignored=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",  # causal masks that old files carry along
 )
-ACTIVATIONS = {  # theirs -> ours; of several with one meaning, the first is written
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # ours is one: the first of them
 FIXED = {  # of a GPT2Config: what our GPT computes
     "layer_norm_epsilon": 1e-5,
@@ -61,19 +53,15 @@ def read_config(values, tensors, say):
         values.one_of(key, [computed], default=computed)
     n_embd = values.whole("n_embd", at_least=1)
     values.one_of("n_inner", [4 * n_embd], default=None)
-    dropout, *others = (values.number(key, at_least=0, below=1, default=0.1) for key in DROPOUTS)
-    if set(others) != {dropout}:
-        given = ", ".join(f"{key} {value}" for key, value in zip(DROPOUTS, (dropout, *others)))
-        say(f"{values.where}: {given}; the model has one dropout, {dropout}")
     settings = {
         "vocab_size": values.whole("vocab_size"),
         "block_size": values.whole("n_positions"),
         "n_layer": layers(values, "n_layer", tensors),
         "n_head": values.whole("n_head"),
         "n_embd": n_embd,
-        "dropout": dropout,
+        "dropout": one_dropout(values, DROPOUTS, 0.1, say),
         "tie_embeddings": values.flag("tie_word_embeddings", default=True),
-        "activation": ACTIVATIONS[values.one_of("activation_function", ACTIVATIONS, default="gelu_new")],
+        "activation": activation(values, "activation_function", "gelu_new"),
     }
     return Values(settings, values.where).config(GPTConfig)
 
@@ -83,17 +71,14 @@ def written_as(config):
     model lacks are written as zeros.
     """
     for field, has in (("positions", "learned"), ("qk_norm", False), ("smear", False)):
-        if getattr(config, field) != has:
-            raise MinigptError(
-                f"{field} is {getattr(config, field)!r}, it must be {has!r}: transformers' GPT-2 has no other"
-            )
+        value = getattr(config, field, has)
+        if value != has:
+            raise MinigptError(f"{field} is {value!r}, it must be {has!r}: transformers' GPT-2 has no other")
     return replace(config, bias=True)
 
 
 def config_values(config):
-    """The GPT2Config of a GPTConfig, as a dict. Token ids are null: where they are left out, it
-    takes 50256, whatever the vocabulary.
-    """
+    """The GPT2Config of a GPTConfig, as a dict."""
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -102,10 +87,9 @@ def config_values(config):
         "n_layer": config.n_layer,
         "n_head": config.n_head,
         "n_embd": config.n_embd,
-        "activation_function": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation),
+        "activation_function": activation_name(config.activation),
         **dict.fromkeys(DROPOUTS, config.dropout),
         "tie_word_embeddings": config.tie_embeddings,
-        "bos_token_id": None,
-        "eos_token_id": None,
+        **NO_TOKENS,
         **FIXED,
     }

@@ -11,6 +11,13 @@ from minigpt.layers.store import Store
 from minigpt.machine import check_memory
 
 
+def parameter_shapes(family, config):
+    """Name -> shape of the parameters of a config's model, in store order; no memory is taken."""
+    if hasattr(family.MODEL, "parameters_of"):
+        return {parameter.name: parameter.shape for parameter in family.MODEL.parameters_of(config)}
+    return family.MODEL.parameter_shapes(config)
+
+
 def name_tensors(family, config, tensors):
     """The tensors of a file under their names in a file of the whole model, those to be ignored
     left out.
@@ -18,7 +25,7 @@ def name_tensors(family, config, tensors):
     MinigptError for one that no model of this family and config has, that stands there twice, or is
     not of floating point.
     """
-    shapes = family.MODEL.parameter_shapes(replace(config, tie_embeddings=False))
+    shapes = parameter_shapes(family, replace(config, tie_embeddings=False))
     wanted, found = {theirs for name, shape in shapes.items() for theirs in family.TABLE.shapes(name, shape)}, {}
     for name, tensor in tensors.items():
         known = family.TABLE.known_as(name, wanted)
@@ -64,15 +71,16 @@ def read_model(family, config, tensors, directory):
     """A config's model with the numbers of a file, which are compared with the config first; errors
     as for from_huggingface.
     """
-    table, shapes = family.TABLE, family.MODEL.parameter_shapes(config)
+    table, shapes = family.TABLE, parameter_shapes(family, config)
     fresh = tuple(name for name, shape in shapes.items() if not complete(table, name, shape, tensors, directory))
     dtype = np.float64 if any(tensor.dtype == "F64" for tensor in tensors.values()) else np.float32
+    parameters = family.MODEL.parameters_of(config) if hasattr(family.MODEL, "parameters_of") else shapes
     if fresh:
         model = family.MODEL(config, dtype=dtype)
     else:
         size = sum(map(math.prod, shapes.values()))
         check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
-        model = family.MODEL(config, store=Store(shapes, dtype=dtype))
+        model = family.MODEL(config, store=Store(parameters, dtype=dtype))
     for name, value in model.parameters.items():
         if name not in fresh:
             for theirs, view in table.views(name, value).items():

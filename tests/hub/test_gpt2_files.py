@@ -447,6 +447,8 @@ def test_a_folder_is_described(tmp_path, rng):
     ],
 )
 def test_what_a_gpt2_has_not_is_refused(tmp_path, settings, error):
+    if not hasattr(GPTConfig, "positions"):
+        pytest.skip("a GPT is a GPT-2 now")
     model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, **settings))
     with pytest.raises(MinigptError, match=error):
         minigpt.to_huggingface(model, tmp_path / "out")
