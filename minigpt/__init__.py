@@ -18,6 +18,7 @@ __all__ = [
     "check_op",
     "from_huggingface",
     "load",
+    "load_tokenizer",
     "to_huggingface",
     "to_huggingface_names",
 ]
@@ -28,7 +29,8 @@ WHEN_NAMED = {  # what most programs don't need, and the module that is imported
     "check_op": "gradcheck",
     "CharTokenizer": "tokenizers",
     "from_huggingface": "hub",
-    "load": "checkpoint",
+    "load": "models",
+    "load_tokenizer": "checkpoint",
     "to_huggingface": "hub",
     "to_huggingface_names": "hub",
 }

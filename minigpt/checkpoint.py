@@ -1,4 +1,4 @@
-"""Saving and loading: a folder of config.json, model.safetensors, tokenizer.json and, for a run, trainer.json and trainer.safetensors.
+"""Checkpoints: a folder of config.json, model.safetensors, tokenizer.json and, for a run, trainer.json and trainer.safetensors.
 
 config.json is also the manifest: it says which save is current and which files belong to it. A save writes its files under names that carry its
 number (model.7.safetensors), flushes them to disk, and replaces config.json in one step: before it the old save is current, after it the
@@ -10,6 +10,7 @@ numbers are never used twice. One process may save into a folder at a time, and 
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -18,14 +19,12 @@ import numpy as np
 
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.files import Missing, Unreadable, flush_directory, read_json, read_text, reason, remove, write_atomically, write_text
+from minigpt.files import Missing, Unreadable, flush_directory, read_json, reason, remove, replace, write_atomically, write_text
 from minigpt.layers.store import Store
-from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tensors import DTYPES, check_finite, check_tensors, map_tensors, open_tensors, read_tensors, write_tensors
-from minigpt.tokenizers.char import CharTokenizer
+from minigpt.tokenizers import TOKENIZERS, read_tokenizer
 
 FORMAT_VERSION = 1  # of the folder; a program reads its own version and older ones
-FAMILIES = {"gpt": (GPT, GPTConfig)}  # model_type in config.json -> model, config
 LARGEST_SAVE = 2**63 - 1
 OWN_KEYS = ("format_version", "model_type", "save", "files")  # of config.json; the others are the model's config
 CONFIG, MODEL, TOKENIZER, STATE, STATE_TENSORS = "config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"
@@ -36,57 +35,54 @@ TEMPORARY = re.compile(r"config\.json\.(?:[0-9a-f]{8}\.)?tmp|\.tmp\w{6}")  # the
 def save(directory, model, tokenizer=None, state=None):
     """Write a checkpoint over the one in a folder, which is made where it is missing.
 
-    tokenizer: a CharTokenizer; state: what --resume needs, (a dict for JSON, a dict of arrays). MinigptError where it can't be written, in which
-    case the folder holds what it held before, and for a model that is neither float32 nor float64.
+    model: anything with a config (a dataclass), a model_type and parameters (name -> array); tokenizer: a Tokenizer; state: what --resume
+    needs, (a dict for JSON, a dict of arrays). MinigptError where it can't be written, in which case the folder holds what it held before;
+    for a model that is neither float32 nor float64; and for values that are not finite, which no reader would take.
     """
     directory = Path(directory)
+    failed = f"checkpoint {directory} can't be written"
     if model.dtype not in (np.float32, np.float64):
-        raise MinigptError(f"checkpoint {directory} can't be written: the model is {model.dtype}, it must be float32 or float64 (use astype)")
+        raise MinigptError(f"{failed}: the model is {model.dtype}, it must be float32 or float64 (use astype)")
     contents = {MODEL: dict(model.parameters)}
     if tokenizer is not None:
         contents[TOKENIZER] = tokenizer.to_json()
-    if state is not None:
-        contents |= {STATE: json.dumps(state[0], indent=1), STATE_TENSORS: state[1]}
+    try:
+        if state is not None:
+            contents |= {STATE: json.dumps(state[0], indent=1, allow_nan=False), STATE_TENSORS: state[1]}
+        manifest = {"format_version": FORMAT_VERSION, "model_type": model.model_type, "save": 0, "files": list(contents)}
+        json.dumps(manifest := manifest | dataclasses.asdict(model.config), allow_nan=False)
+    except ValueError as error:
+        raise MinigptError(f"{failed}: {error}") from None
+    for name in contents.keys() & {MODEL, STATE_TENSORS}:
+        check_finite(f"{failed}: {name}", contents[name])
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        old, old_files = current_save(directory)
-        if old:
-            settle(directory, old, old_files)
-        number = 1 + max([old, *(n for _, n in leftovers(directory))])
-        manifest = {"format_version": FORMAT_VERSION, "model_type": model_type(model), "save": number, "files": list(contents)}
-        try:
-            for name, content in contents.items():
-                write = write_tensors if name.endswith(".safetensors") else write_text
-                write(numbered(directory / name, number), content)
-            flush_directory(directory)
-            write_atomically(directory / CONFIG, json.dumps(manifest | dataclasses.asdict(model.config), indent=1) + "\n")
-        except BaseException:
-            if current_save(directory)[0] != number:  # asked of the disk: the switch may have been made before the error came
-                remove(path for path, n in leftovers(directory) if n == number)
-            raise
-        settle(directory, number, contents, dropped=[name for name in old_files if name not in contents])
+        write_save(directory, contents, manifest)
     except (OSError, Unreadable) as error:
-        raise MinigptError(f"checkpoint {directory} can't be written: {reason(error)}") from None
-
-
-def load(directory):
-    """The model in a checkpoint folder, in the dtype that it was saved in.
-
-    MinigptError, before memory is taken, for: a folder without a checkpoint, a format version newer than this program's, an unknown or impossible
-    config key, a file that is truncated or not safetensors, a tensor that is missing, extra, misshapen or of another dtype; and after reading, for
-    values that are not finite.
-    """
-    directory = Path(directory)
-    manifest = read_manifest(directory)
-    kind, config_class = FAMILIES[manifest.one_of("model_type", FAMILIES)]
-    config = manifest.config(config_class, beside=OWN_KEYS)
-    return kind(config, store=read_current(directory, manifest, MODEL, lambda path: read_weights(path, kind, config)))
+        raise MinigptError(f"{failed}: {reason(error)}") from None
 
 
 def load_tokenizer(directory):
-    """The tokenizer in a checkpoint folder, None where it has none. MinigptError where it is damaged."""
+    """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote; None for a model that has none. MinigptError where it is damaged."""
     directory = Path(directory)
-    return read_current(directory, read_manifest(directory), TOKENIZER, read_tokenizer)
+    try:
+        manifest = read_manifest(directory)
+    except Missing as error:
+        with contextlib.suppress(Missing):
+            return read_tokenizer(read_json(directory / TOKENIZER))
+        raise error from None
+    saved = read_current(directory, manifest, TOKENIZER, lambda path: read_tokenizer(read_json(path)))
+    return saved or stray_tokenizer(directory / TOKENIZER)
+
+
+def stray_tokenizer(path):
+    """A tokenizer that was put beside a model by its own `save`; None where there is none, or a file of somebody else's."""
+    try:
+        values = read_json(path)
+        values.one_of("type", tuple(TOKENIZERS))
+    except MinigptError:
+        return None
+    return read_tokenizer(values)
 
 
 def load_state(directory, shapes=None):
@@ -106,7 +102,41 @@ def load_state_values(directory):
     return read_current(directory, read_manifest(directory), STATE, lambda path: dict(read_json(path).items()))
 
 
+def load_parameters(directory, manifest, config, shapes):
+    """The store of a model's parameters, in the dtype that they were saved in.
+
+    manifest: of read_manifest; shapes(config) -> name -> shape, asked for once the file is known to be large enough for it, since a
+    config may ask for a billion layers. MinigptError as for minigpt.load.
+    """
+    return read_current(Path(directory), manifest, MODEL, lambda path: read_weights(path, config, shapes))
+
+
 # Files and their names
+
+
+def write_save(directory, contents, manifest):
+    """Write files under the next number, switch to them, and tidy up.
+
+    contents: name -> text or arrays; manifest: what config.json holds, but for the number.
+    """
+    old, old_files = current_save(directory)
+    if old:
+        settle(directory, old, old_files)
+    number = 1 + max([old, *(n for _, n in leftovers(directory))])
+    try:
+        for name, content in contents.items():
+            write = write_tensors if name.endswith(".safetensors") else write_text
+            write(numbered(directory / name, number), content)
+        for name in old_files:
+            if name not in contents:  # a plain file without a number may be somebody else's, or a tokenizer's that belongs to any save
+                set_aside(directory / name, old)
+        flush_directory(directory)
+        write_atomically(directory / CONFIG, json.dumps(manifest | {"save": number}, indent=1) + "\n")
+    except BaseException:
+        if current_save(directory)[0] != number:  # asked of the disk: the switch may have been made before the error came
+            remove(path for path, n in leftovers(directory) if n == number)
+        raise
+    settle(directory, number, contents)
 
 
 def numbered(path, number):
@@ -133,34 +163,38 @@ def leftovers(directory):
     return found + [(directory / name, 0) for name in names if TEMPORARY.fullmatch(name)]
 
 
-def settle(directory, number, files, dropped=()):
-    """Give the current save's files their plain names, and remove all of other saves: `dropped`, which the last one had and this one lacks, and
-    numbered files. What can't be done now, because a process on Windows has a file mapped, is left to the next save.
+def settle(directory, number, files):
+    """Give the current save's files their plain names, and remove the numbered ones of all other saves. What can't be done now, because a process
+    on Windows has a file mapped, is left to the next save.
     """
     for name in files:
         with contextlib.suppress(OSError):  # also where it has its plain name already
             os.replace(numbered(directory / name, number), directory / name)
-    remove(directory / name for name in dropped)
     remove(path for path, n in leftovers(directory) if n != number)
+
+
+def set_aside(path, number):
+    """Give a plain file of the current save its number, by which readers look for it first; once another save is current, settle removes it."""
+    if os.path.exists(numbered(path, number)):  # the plain one is not of this save
+        remove([path])
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            replace(path, numbered(path, number))
 
 
 # Reading
 
 
-def model_type(model):
-    """The family's name in config.json."""
-    return next(name for name, (kind, _) in FAMILIES.items() if isinstance(model, kind))
-
-
 def read_manifest(directory):
-    """config.json, checked as far as every family's is alike."""
+    """The Values of config.json, checked as far as every family's is alike."""
+    directory = Path(directory)
     path = directory / CONFIG
     if not os.path.isdir(directory):
-        raise MinigptError(f"{directory}: there is no such checkpoint folder")
+        raise Missing(f"{directory}: there is no such checkpoint folder")
     try:
         manifest = read_json(path)
     except Missing:
-        raise MinigptError(f"{directory}: there is no checkpoint in it ({CONFIG} is missing)") from None
+        raise Missing(f"{directory}: there is no checkpoint in it ({CONFIG} is missing)") from None
     version = manifest.whole("format_version", at_least=1)
     if version > FORMAT_VERSION:
         raise MinigptError(f"{path}: format_version is {shortened(version)}, this program reads up to {FORMAT_VERSION}: a newer minigpt wrote it")
@@ -186,22 +220,13 @@ def read_current(directory, manifest, name, read):
     return None
 
 
-def read_tokenizer(path):
-    """A tokenizer from its file. MinigptError where it is damaged; Missing where there is none."""
-    text = read_text(path)
-    try:
-        return CharTokenizer.from_json(text)
-    except (MinigptError, RecursionError) as error:
-        raise MinigptError(f"{path}: {error}") from None
-
-
-def read_weights(path, kind, config):
-    """A store of a model's parameters from a file that is compared with the config first; errors as for `load`."""
+def read_weights(path, config, shapes):
+    """A store of parameters from a file that is compared with the config first; errors as for `load_parameters`."""
     with open_tensors(path) as file:
-        held = len(file.keys())
-        if config.n_layer > held:  # before a billion layers are wired to learn their names
-            raise MinigptError(f"{path}: it holds {held} tensors, the config asks for {config.n_layer} layers")
-        shapes = kind.parameter_shapes(config)
+        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no mapping
+        if config.num_parameters > 10 * held + 10_000:  # what is not so far off is named by its tensor
+            raise MinigptError(f"{path}: it holds {held:,} values, the config asks for {shortened(config.num_parameters)} parameters")
+        shapes = shapes(config)
         first, *others = check_tensors(path, file, shapes, ("F32", "F64")).items()
         if others:
             raise MinigptError(f"{path}: tensors are of different dtypes, {first[1]} is {first[0]} and {others[0][1]} is {others[0][0]}")
@@ -210,5 +235,3 @@ def read_weights(path, kind, config):
         value[...] = mapped[name].reshape(value.shape)
     check_finite(path, store)
     return store
-
-

@@ -82,7 +82,7 @@ def read_tensors(path, shapes):
 
 
 def map_tensors(path):
-    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what is read from it is copied once, and nothing else."""
+    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what is read from it is copied once."""
     return {name: data.view(DTYPES[dtype]) for name, (dtype, _, data) in map_bytes(path).items()}
 
 

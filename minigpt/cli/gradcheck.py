@@ -4,11 +4,11 @@ by.
 
 import numpy as np
 
-from minigpt import checkpoint
 from minigpt.cli.options import MODEL_OPTIONS, add_field, add_model_option, default_of, find_model
 from minigpt.cli.terminal import progress
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
+from minigpt.models import load
 from minigpt.models.gpt import GPT, GPTConfig
 
 RANDOM_MODEL = {
@@ -75,7 +75,7 @@ def run(args):
             raise MinigptError(
                 f"--{next(iter(given)).replace('_', '-')} goes with a new model, --model {args.model} has its own config"
             )
-        model = checkpoint.load(find_model(args.model)).astype(np.float64)
+        model = load(find_model(args.model)).astype(np.float64)
     else:
         model = GPT(GPTConfig(vocab_size=17, **RANDOM_MODEL | given), dtype=np.float64)
         model.store.vector[:] = rng.standard_normal(model.num_parameters)  # small weights would hide wrong gradients

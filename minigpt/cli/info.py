@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 import minigpt
-from minigpt import checkpoint
 from minigpt.cli.options import add_model_option, find_model
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError
@@ -20,6 +19,7 @@ from minigpt.machine import (
     thread_settings,
     usable_threads,
 )
+from minigpt.models import load
 
 
 def add_to(commands):
@@ -46,7 +46,7 @@ def describe_model(directory):
     """Print a model's config and parameters, of a checkpoint of ours or of Hugging Face."""
     model_type = hugging_face_type(directory)
     if model_type is None:
-        model = checkpoint.load(directory)
+        model = load(directory)
     else:
         print(
             f"{visible(str(directory))}: a Hugging Face folder, model_type {model_type}; minigpt.from_huggingface loads it\n"

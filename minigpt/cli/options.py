@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
+from minigpt.models import load
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.optim import SCHEDULES
 
@@ -93,7 +94,7 @@ def find_model(directory):
 def load_with_tokenizer(directory):
     """Model and tokenizer of a checkpoint. MinigptError where either is missing."""
     directory = find_model(directory)
-    model, tokenizer = checkpoint.load(directory), checkpoint.load_tokenizer(directory)
+    model, tokenizer = load(directory), checkpoint.load_tokenizer(directory)
     if tokenizer is None:
         raise MinigptError(f"{directory}: there is no tokenizer.json")
     if tokenizer.vocab_size != model.config.vocab_size:

@@ -12,6 +12,7 @@ from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
 from minigpt.files import write_atomically
 from minigpt.machine import check_threads, keep_freed_memory, usable_threads
+from minigpt.models import load
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, TrainConfig, Trainer
@@ -126,7 +127,7 @@ def run_settings(args, saved):
     if saved is not None:
         values = checkpoint.load_state_values(saved)
         check_state(values, saved)
-        saved_settings = dataclasses.asdict(checkpoint.load(saved).config) | values["config"]
+        saved_settings = dataclasses.asdict(load(saved).config) | values["config"]
         settings = saved_settings | (settings if args.preset else {})
     settings |= {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS | TRAIN_OPTIONS}
     check_threads(args.threads)

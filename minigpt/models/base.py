@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
@@ -57,9 +58,7 @@ class Model:
 
     def save(self, directory, tokenizer=None):
         """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch (minigpt.checkpoint.save)."""
-        from minigpt.checkpoint import save
-
-        save(directory, self, tokenizer)
+        checkpoint.save(directory, self, tokenizer)
 
 
 def check_ids(ids, vocab_size, max_length, name="ids"):

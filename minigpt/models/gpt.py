@@ -90,6 +90,9 @@ class GPT(Model):
     from normal(0, 0.02 / sqrt(2 n_layer)), so that its variance does not grow with depth (section 2.3 of the report).
     """
 
+    model_type = "gpt"
+    config_class = GPTConfig
+
     def layers(self):
         """Make the layers and list them in store order."""
         c = self.config

@@ -1,13 +1,13 @@
 """One token a character: the simplest way from text to numbers and back."""
 
-import json
-
 import numpy as np
 
+from minigpt.checks import shortened
 from minigpt.errors import MinigptError
+from minigpt.tokenizers.base import Tokenizer
 
 
-class CharTokenizer:
+class CharTokenizer(Tokenizer):
     """A list of characters; a character's id is its place in the list.
 
     >>> tokenizer = CharTokenizer.from_text("hello")
@@ -17,14 +17,16 @@ class CharTokenizer:
     'hole'
     """
 
+    kind = "char"
+
     def __init__(self, characters):
         """characters: a string or list of distinct single characters, in the order of their ids. MinigptError where they are not."""
         self.characters = list(characters)
         if not self.characters:
             raise MinigptError("the vocabulary is empty, it must have at least 1 character")
         for i, c in enumerate(self.characters):
-            if not isinstance(c, str) or len(c) != 1:
-                raise MinigptError(f"vocabulary entry {i} is {c!r}, it must be a single character")
+            if not isinstance(c, str) or len(c) != 1 or "\ud800" <= c <= "\udfff":  # half of a pair of UTF-16 is none
+                raise MinigptError(f"vocabulary entry {i} is {shortened(c)}, it must be a single character")
         self._ids = {c: i for i, c in enumerate(self.characters)}
         if len(self._ids) != len(self.characters):
             twice = next(c for i, c in enumerate(self.characters) if self._ids[c] != i)
@@ -40,8 +42,8 @@ class CharTokenizer:
         """How many tokens there are."""
         return len(self.characters)
 
-    def encode(self, text):
-        """Text -> ids, a 1-d int64 array. MinigptError names the first character that is not in the vocabulary, and its position."""
+    def encode(self, text, special=False):
+        """Text -> ids (N,) int64; there are no special ones. MinigptError names the first character that is not in the vocabulary, and where."""
         try:
             return np.array([self._ids[c] for c in text], np.int64)
         except KeyError:
@@ -49,25 +51,24 @@ class CharTokenizer:
             raise MinigptError(f"character {c!r} at position {at} is not in the vocabulary of {self.vocab_size} characters") from None
 
     def decode(self, ids):
-        """Ids, 1-d -> text. MinigptError for an id out of range."""
-        ids = np.asarray(ids, np.int64).ravel()
+        """Ids (N,) -> text. MinigptError for an id out of range, or what is no whole number."""
+        ids = np.asarray(ids).ravel()
+        if ids.size and ids.dtype.kind not in "iu":
+            raise MinigptError(f"token ids are {ids.dtype}, they must be whole numbers")
         if ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size):
             wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             raise MinigptError(f"token id {wrong} is out of range, it must be 0 to {self.vocab_size - 1}")
         return "".join(self.characters[i] for i in ids)
 
-    def to_json(self):
-        """The tokenizer as JSON text."""
-        return json.dumps({"type": "char", "characters": "".join(self.characters)}, ensure_ascii=True, indent=1)
+    def values(self):
+        """The characters as one string."""
+        return {"characters": "".join(self.characters)}
 
     @classmethod
-    def from_json(cls, text):
-        """A tokenizer from to_json's text. MinigptError where it is not one."""
+    def from_values(cls, values):
+        """A tokenizer from files.Values with "characters", a string. MinigptError where it is none, or no vocabulary."""
+        characters = values.text("characters")
         try:
-            values = json.loads(text)
-            characters = values["characters"]
-            if values["type"] != "char" or not isinstance(characters, str):
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise MinigptError('not a character tokenizer: expected JSON with "type": "char" and a string "characters"') from None
-        return cls(characters)
+            return cls(characters)
+        except MinigptError as error:
+            raise MinigptError(f"{values.where}: {error}") from None

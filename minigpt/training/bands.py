@@ -27,6 +27,7 @@ import numpy as np
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.files import write_atomically
+from minigpt.models import load
 from minigpt.training.run_files import check_state, read_metrics
 from minigpt.training.trainer import REPORT_INTERVAL
 
@@ -196,7 +197,7 @@ def make_band(preset, folders):
             raise MinigptError(
                 f"{folder}: after step {values['step']} of {config['steps']}, a band is made of finished runs"
             )
-        model = dataclasses.asdict(checkpoint.load(folder / "last").config)
+        model = dataclasses.asdict(load(folder / "last").config)
         made = {f"model {field}": value for field, value in model.items()}
         made |= {f"{field}": value for field, value in config.items() if field not in FREE}
         made |= {

@@ -18,6 +18,7 @@ from minigpt import checkpoint
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
 from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
+from minigpt.models import load
 from minigpt.observe import first_not_finite
 from minigpt.ops.loss import count_targets
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
@@ -380,7 +381,7 @@ class Trainer:
 
     def take_up(self, directory):
         """resume, from a folder that is locked."""
-        saved, values = checkpoint.load(directory), checkpoint.load_state_values(directory)
+        saved, values = load(directory), checkpoint.load_state_values(directory)
         check_state(values, directory)
         check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
         for field, value in dataclasses.asdict(saved.config).items():

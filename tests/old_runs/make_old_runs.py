@@ -34,7 +34,7 @@ def main():
         settings = ["--data", str(work / "text.txt"), "--out", str(out), "--preset", preset, *SMALL]
         settings += ["--steps", "24", "--dropout", "0.1", "--warmup", "3"]
         run("train", *settings, "--save-interval", "100", "--eval-interval", "100")
-        end = checkpoint.load(out / "last").store.vector.copy()
+        end = minigpt.load(out / "last").store.vector.copy()
         out.rename(work / f"{preset}-straight")
         code = "import minigpt.training.trainer as t; s = t.Trainer.train_step\n"
         code += "def step(self):\n    if self.step == 12: raise KeyboardInterrupt\n    return s(self)\n"
@@ -42,7 +42,7 @@ def main():
         settings += ["--save-interval", "12", "--eval-interval", "100"]
         subprocess.run([sys.executable, "-c", code, "train", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.copytree(out / "last", folder)
-        model, tokenizer = checkpoint.load(folder), checkpoint.load_tokenizer(folder)
+        model, tokenizer = minigpt.load(folder), checkpoint.load_tokenizer(folder)
         prompt = tokenizer.encode("7 potatoes")[None]
         texts = {
             "greedy": tokenizer.decode(model.generate(prompt, 40, temperature=0)[0]),

@@ -34,8 +34,8 @@ def test_char_of_nothing():
 
 
 def test_char_json_is_plain_ascii():
-    text = CharTokenizer("a☃\n\ud800").to_json()
-    assert text.isascii() and json.loads(text)["characters"] == "a☃\n\ud800"
+    text = CharTokenizer("a☃\n😀").to_json()
+    assert text.isascii() and json.loads(text)["characters"] == "a☃\n😀"
 
 
 @pytest.mark.parametrize(("text", "words"), [("abxa", ["'x'", "position 2", "2 characters"]), ("\n", ["'\\n'", "position 0"])])
@@ -55,7 +55,15 @@ def test_char_decode_names_the_wrong_id(wrong):
 
 @pytest.mark.parametrize(
     ("characters", "message"),
-    [("", "empty"), ([], "empty"), ("aba", "'a' stands twice"), (["a", "bc"], "1 is 'bc'"), (["a", 5], "1 is 5"), (["a", ""], "1 is ''")],
+    [
+        ("", "empty"),
+        ([], "empty"),
+        ("aba", "'a' stands twice"),
+        (["a", "bc"], "1 is 'bc'"),
+        (["a", 5], "1 is 5"),
+        (["a", ""], "1 is ''"),
+        ("\ud83d\ude00", r"0 is '\\ud83d'"),
+    ],
 )
 def test_char_vocabulary_error(characters, message):
     with pytest.raises(MinigptError, match=message):
@@ -63,12 +71,23 @@ def test_char_vocabulary_error(characters, message):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "no json", "[]", "3", "null", "{}", '{"type": "char"}', '{"type": "bpe", "characters": "ab"}', '{"type": "char", "characters": ["a"]}'],
+    ("text", "message"),
+    [
+        ("", "file.json is not valid JSON"),
+        ("no json", "not valid JSON"),
+        ("[]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ("{}", "file.json: type is missing"),
+        ('{"type": "char"}', "file.json: characters is missing"),
+        ('{"type": "bpe", "characters": "ab"}', "type is 'bpe', it must be 'char'"),
+        ('{"type": ["char"], "characters": "ab"}', "it must be 'char'"),
+        ('{"type": "char", "characters": ["a"]}', r"characters is \['a'\], it must be a string"),
+        ('{"type": "char", "characters": ""}', "file.json: the vocabulary is empty"),
+    ],
 )
-def test_char_json_error(text):
-    with pytest.raises(MinigptError, match="not a character tokenizer"):
-        CharTokenizer.from_json(text)
+def test_char_json_error(text, message):
+    with pytest.raises(MinigptError, match=message):
+        CharTokenizer.from_json(text, "file.json")
 
 
 def test_char_json_with_a_bad_vocabulary():

@@ -10,6 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import minigpt
 from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint, machine
 from minigpt.data import consecutive_batches, draw_batch
 from minigpt.machine import THREAD_SETTINGS, keep_freed_memory, thread_settings, usable_threads
@@ -322,7 +323,7 @@ def test_metrics_and_files_of_a_run(tmp_path):
     assert all(row["data_sha256"] == "abc" and row["seconds"] > 0 for row in rows)
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     best = min(rows, key=lambda row: row["val_loss"])
-    model = checkpoint.load(tmp_path / "best")
+    model = minigpt.load(tmp_path / "best")
     assert evaluate(model, t.val_tokens, 5, Workers(1)) == pytest.approx(best["val_loss"])
     assert checkpoint.load_tokenizer(tmp_path / "last").characters == TOKENIZER.characters
 
@@ -342,7 +343,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path
     ):
         t.run()
     assert checkpoint.load_state(tmp_path / "last")[0]["step"] == 4
-    assert np.isfinite(checkpoint.load(tmp_path / "last").store.vector).all()
+    assert np.isfinite(minigpt.load(tmp_path / "last").store.vector).all()
 
 
 def test_update_that_blows_up_before_a_save_leaves_the_good_checkpoint(tmp_path):
