@@ -11,7 +11,7 @@ does, they are the ops themselves. No bit of what is computed changes.
     ...     def leave(self, call, outputs):
     ...         if call.part == "ops":
     ...             print(call.place)
-    >>> model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=4, bias=False))
+    >>> model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=4))
     >>> ids = np.array([[0, 1, 2, 3]])
     >>> with observing(Printer()):
     ...     loss = model.loss(ids, ids)
@@ -76,8 +76,7 @@ class Call(NamedTuple):
 
     @property
     def direction(self):
-        """ "forward" or "backward" of an op or a layer, "" of other calls. A forward that is run again
-        for its activations is a forward."""
+        """ "forward", of activations computed again too, or "backward"; "" of no op or layer."""
         if self.part not in ("ops", "layers"):
             return ""
         return "backward" if self.name.endswith("backward") else "forward"
@@ -99,13 +98,13 @@ class Call(NamedTuple):
 
 
 class Observer:
-    """What `observing` tells of each call: derive a class from it. It may call ops itself under observing(None)."""
+    """Is told of each call: derive from it. It may call ops itself under observing(None)."""
 
     def enter(self, call):
         """A Call begins."""
 
     def leave(self, call, outputs):
-        """It ends with what it returns, None where it raises an exception. Calls within a call end before it."""
+        """It ends with what it returns, None where it raises; calls within it have ended before."""
 
 
 class ThreadState(threading.local):
@@ -128,7 +127,7 @@ INSTALLATION = Installation()
 
 @contextmanager
 def observing(observer):
-    """Tell an Observer of every call that this thread makes as long as the context lasts; None: tell nobody.
+    """Tell an Observer of every call of this thread while the context lasts; None: tell nobody.
 
     Other threads compute as they always do, or have observers of their own.
     """
@@ -143,7 +142,7 @@ def observing(observer):
 
 @contextmanager
 def observable():
-    """Have all calls pass by their thread's observer, if any; `observing` within it costs nothing."""
+    """Have calls pass by their thread's observer, if any; `observing` within it costs nothing."""
     with INSTALLATION.lock:
         if INSTALLATION.users == 0:
             INSTALLATION.replaced = {function: told(function, *what) for function, *what in observed_functions()}
@@ -154,7 +153,8 @@ def observable():
     finally:
         with INSTALLATION.lock:
             INSTALLATION.users -= 1
-            if INSTALLATION.users == 0:  # looked for anew: a module that was loaded meanwhile may have taken them
+            if INSTALLATION.users == 0:
+                # looked for anew: a module that was loaded meanwhile may have taken some
                 replace({new: old for old, new in INSTALLATION.replaced.items()})
                 INSTALLATION.replaced = {}
 
@@ -169,7 +169,7 @@ def told(function, name, part):
         if observer is None:
             return function(*arguments, **keywords)
         outer = inner = THREAD.layers
-        if of_a_layer and not (outer and outer[-1] is arguments[0]):  # a method may call that of the class above it
+        if of_a_layer and not (outer and outer[-1] is arguments[0]):  # super().forward is the same layer's
             inner = (*outer, arguments[0])
         one = Call(name, part, inner, function, arguments, keywords)
         THREAD.layers, outputs = inner, None
@@ -208,7 +208,7 @@ def further_calls():
 
 
 def layer_classes():
-    """The classes of minigpt.layers that have a forward and a backward, and every class that is made from one."""
+    """Every class of minigpt.layers with a forward and a backward, and what is derived from one."""
     listed = [value for name in layers.__all__ if isinstance(value := getattr(layers, name), type)]
     listed = [owner for owner in listed if all(hasattr(owner, name) for name in LAYER_METHODS)]
     return list(dict.fromkeys(c for owner in listed for c in with_derived(owner)))
@@ -220,7 +220,7 @@ def with_derived(owner):
 
 
 def replace(instead):
-    """Put functions in place of others, by identity, under every name of a loaded module or an observed class.
+    """Put functions in place of others, by identity, in every loaded module and observed class.
 
     In modules of minigpt also where a dict or a tuple holds them.
     """
@@ -238,8 +238,8 @@ def replace(instead):
 
 
 def replaced(value, instead, tables):
-    """What takes the place of a value: another function, or a tuple that holds one; a dict is changed where it is."""
-    if type(value) is FunctionType:  # isinstance would ask some objects of other packages, which warn
+    """A value with functions replaced: itself, those of a tuple in a new one, a dict's in it."""
+    if type(value) is FunctionType:  # isinstance would ask objects of other packages, some of which warn
         return instead.get(value, value)
     if tables and type(value) is tuple:
         items = tuple(replaced(item, instead, tables) for item in value)
@@ -253,7 +253,7 @@ def replaced(value, instead, tables):
 
 
 def layer_name(layer):
-    """A layer's name, or what its parameters' names begin with: h.0 of h.0.ln_1.weight, h.0.mlp.c_fc.weight."""
+    """A layer's name, or what those of its parameters have in common: h.0 of h.0.ln_1.weight ..."""
     if isinstance(name := getattr(layer, "name", None), str):
         return name
     parameters = layer.parameters() or [layer.weight]  # a tied head has none of its own
@@ -263,11 +263,12 @@ def layer_name(layer):
 
 
 def first_not_finite(run):
-    """Where numbers first go wrong in run(), which computes a forward and perhaps its backward.
+    """Where numbers first go wrong in run(), which computes a forward and perhaps a backward.
 
-    -> None, or the first op, in order of execution, that gave a number which is not finite, as Call.place has
-    it: "h.0.attn: rmsnorm_forward". Where it was given one, a sum between the ops overflowed: then
-    it is that argument, "h.1.ln_1: x of layernorm_forward". Nothing is kept of what passes.
+    -> None, or the first op, in order of execution, that gave a number which is not finite, as
+    Call.place has it: "h.0.attn: rmsnorm_forward". Where it was given one, a sum between the ops
+    overflowed: then it is that argument, "h.1.ln_1: x of layernorm_forward". Nothing that passes is
+    kept.
     """
     with np.errstate(all="ignore"), observing(FiniteWatch()) as watch:
         run()
@@ -280,7 +281,7 @@ class FiniteWatch(Observer):
     place = None
 
     def leave(self, call, outputs):
-        """Look at an op's outputs and cache, or at a layer's output alone, whose own sums may overflow."""
+        """Look at an op's outputs and cache, at a layer's output alone: its sums may overflow."""
         if self.place is not None or call.part not in ("ops", "layers"):
             return
         if call.part == "layers" and call.direction == "forward" and type(outputs) is tuple:
@@ -289,7 +290,8 @@ class FiniteWatch(Observer):
         if not wrong:
             return
         inputs = {name: list(arrays(value)) for name, value in call.inputs().items()}
-        passed_on = {id(array) for given in inputs.values() for array in given}  # such as a bias that hides by -inf
+        # as a bias that hides by -inf is passed on into a cache
+        passed_on = {id(array) for given in inputs.values() for array in given}
         if all(id(array) in passed_on for array in wrong):
             return
         given = [name for name, values in inputs.items() if not all(np.isfinite(array).all() for array in values)]
@@ -298,7 +300,7 @@ class FiniteWatch(Observer):
 
 
 def arrays(value):
-    """All floating-point arrays and numbers in a nest of tuples and lists: yields each; not those of a Store."""
+    """Yields the arrays and numbers of floating point in a nest of tuples and lists."""
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind in "fc":
             yield value

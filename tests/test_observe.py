@@ -1,4 +1,5 @@
-"""The observer: it sees every op that the model calls, on the thread that asked, changes no bit and leaves everything as it was."""
+"""The observer: it sees every op that a model calls, on the thread that asked, changes no bit and
+leaves everything as it was."""
 
 import ast
 import doctest
@@ -48,8 +49,8 @@ def recorded(run):
 
 def names_of_the_library():
     """Everything that observing changes for a while, by place."""
-    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "minigpt" or name == __name__}
-    found = {(name, attribute): id(value) for name, module in modules.items() for attribute, value in vars(module).items()}
+    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("minigpt", __name__)}
+    found = {(name, key): id(value) for name, module in modules.items() for key, value in vars(module).items()}
     found |= {("ACTIVATIONS", name): tuple(map(id, pair)) for name, pair in ops.ACTIVATIONS.items()}
     owners = {holder for _, holder, _ in observe.further_calls() if isinstance(holder, type)}
     for owner in owners | set(observe.layer_classes()):
@@ -83,10 +84,10 @@ def functions_that_the_library_takes_from_ops():
 
 
 def test_every_op_is_declared():
-    """What stands in minigpt.ops.__all__ is observed: all that layers and models call, and all that is named as an op is."""
+    """minigpt.ops.__all__ holds all that layers and models call, and all named as an op is."""
     used = {name for name in functions_that_the_library_takes_from_ops() if not name.endswith(("Cache", "Mask"))}
     assert {"linear_forward", "cross_entropy_backward", "count_targets"} <= used
-    assert used - {"attend", "attend_backward"} <= set(ops.__all__)  # these two choose an op, and compute nothing themselves
+    assert used - {"attend", "attend_backward"} <= set(ops.__all__)  # which choose an op to call
     modules = [importlib.import_module(f"minigpt.ops.{info.name}") for info in pkgutil.iter_modules(ops.__path__)]
     named = {name for module in modules for name in vars(module) if name.endswith(("_forward", "_backward"))}
     assert named - {"attend_backward"} <= set(ops.__all__)
@@ -130,12 +131,13 @@ def test_an_op_in_a_family_of_its_own_file_is_seen(rng):
 
 def test_calls_know_their_layers_arguments_and_outputs(model, ids):
     seen = recorded(lambda: model.loss_and_grads(ids, ids, np.random.default_rng(0)))
-    call, (y, cache) = next((call, outputs) for call, outputs in seen.ended if call.place == "h.1.attn.c_attn: linear_forward")
+    ended = {call.place: (call, outputs) for call, outputs in seen.ended}
+    call, (y, cache) = ended["h.1.attn.c_attn: linear_forward"]
     assert call.path == ("h.1", "h.1.attn", "h.1.attn.c_attn")
     assert (call.direction, call.part, y.shape) == ("forward", "ops", (B, T, 3 * C))
     assert list(call.inputs()) == ["x", "weight", "bias"]
     assert call.inputs()["weight"] is model.parameters["h.1.attn.c_attn.weight"] is cache.weight
-    call, dx = next((call, outputs) for call, outputs in seen.ended if call.place == "h.1.attn: Attention.backward")
+    call, dx = ended["h.1.attn: Attention.backward"]
     assert (call.direction, call.part, dx.shape) == ("backward", "layers", (B, T, C))
 
 
@@ -268,7 +270,7 @@ def calls_wrong(*arguments, **keywords):
 
 @contextmanager
 def overflow_in(name, at):
-    """Call number `at` of an op returns inf in one place; the code of the function is exchanged, as the museum does it."""
+    """Call number `at` of an op returns inf in one place; its code is exchanged, as by museum."""
     function = getattr(ops, name)
     right = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
     right.__kwdefaults__ = function.__kwdefaults__
@@ -279,8 +281,8 @@ def overflow_in(name, at):
         if next(calls) != at:
             return outputs
         y, *more = outputs if isinstance(outputs, tuple) else (outputs,)
-        if not isinstance(y, np.ndarray) or any(y is argument for argument in arguments):  # not where it is an input as well
-            y = np.array(y)
+        if not isinstance(y, np.ndarray) or any(y is argument for argument in arguments):
+            y = np.array(y)  # not in place: an input stays as it is
         y[(0,) * y.ndim] = np.inf
         return (y, *more) if isinstance(outputs, tuple) else y
 
@@ -334,7 +336,8 @@ def test_overflow_that_numbers_make_is_named(model, ids):
         assert first_not_finite(step_of(model, ids)) == place
         p[parameter][...] = before
     logits, cache = model.forward(ids)
-    assert first_not_finite(lambda: model.backward(np.full_like(logits, 1e38), cache)).endswith(": unembedding_backward")
+    place = first_not_finite(lambda: model.backward(np.full_like(logits, 1e38), cache))
+    assert place.endswith(": unembedding_backward")
 
 
 def test_sum_that_overflows_between_ops_is_told_from_an_op_that_does(model, ids):
@@ -357,10 +360,10 @@ def test_sum_within_a_layer_is_named_by_the_layer():
 def test_numbers_in_a_cache_count_and_what_was_given_does_not(rng):
     q = rng.standard_normal((1, H, T, C))
     hiding = np.where(np.tri(T, dtype=bool), 0, -np.inf)[None, None]
-    assert first_not_finite(lambda: ops.lean_attention_forward(q, q, q, bias=hiding)) is None  # its cache holds the bias
+    assert first_not_finite(lambda: ops.lean_attention_forward(q, q, q, bias=hiding)) is None
     huge = np.full((2, 2), 1e30, np.float32)
     assert first_not_finite(lambda: ops.rmsnorm_forward(huge)) is None  # zero, but finite
-    assert first_not_finite(lambda: ops.layernorm_backward(huge, ops.layernorm_forward(huge * huge, huge[0])[1])) == "x of layernorm_forward"
+    assert first_not_finite(lambda: ops.layernorm_forward(huge * huge, huge[0])) == "x of layernorm_forward"
 
 
 def test_buffers_hold_nothing_before_they_are_written(rng):

@@ -1,4 +1,5 @@
-"""The profile: it changes no bit, sees every op, counts products right, and leaves everything as it was. Times themselves are not tested."""
+"""The profile: it changes no bit, sees every op, counts products right, and leaves everything as it
+was. Times themselves are not tested."""
 
 import json
 import subprocess
@@ -38,7 +39,11 @@ def trainer(tmp_path, rng):
 
 def figures(waiting=1e-3):
     """A profile of round figures."""
-    rows = [OpTime("linear_backward", 4, 6e-3, 1e-3, 0, 1e-3, 3e8), OpTime("layers", 9, 0, 1e-3, 0, 0, 0), OpTime("draw_batch", 1, 0, 0, 0, 1e-9, 0)]
+    rows = [
+        OpTime("linear_backward", 4, 6e-3, 1e-3, 0, 1e-3, 3e8),
+        OpTime("layers", 9, 0, 1e-3, 0, 0, 0),
+        OpTime("draw_batch", 1, 0, 0, 0, 1e-9, 0),
+    ]
     return Profile(rows, 20, 2, waiting, 6e-3, 5e-3, 1e11)
 
 
@@ -62,7 +67,8 @@ def test_profiled_steps_end_in_the_bits_of_plain_steps(trainer):
 def test_profile_leaves_the_trainer_as_it_was(trainer):
     one = trainer(threads=2)
     steps.run_plain(one, 2)
-    before = one.model.store.vector.copy(), {name: value.copy() for name, value in one.optimizer.state.items()}, one.workers, one.step
+    state = {name: value.copy() for name, value in one.optimizer.state.items()}
+    before = one.model.store.vector.copy(), state, one.workers, one.step
     profile_steps(one, 2)
     assert (one.model.store.vector == before[0]).all()
     assert all((value == before[1][name]).all() for name, value in one.optimizer.state.items())
@@ -75,7 +81,8 @@ def test_every_op_of_a_step_has_its_row(trainer):
     calls = {row.op: row.calls for row in report.rows}
     assert {op: count for op, count in calls.items() if op not in PARTS_BETWEEN_OPS and op != "newton_schulz"} == {
         **{f"{op}_{way}": 2 * n for way in ("forward", "backward") for op, n in {
-            "linear": 4 * LAYERS, "layernorm": 2 * LAYERS + 1, "attention": LAYERS, "gelu_tanh": LAYERS, "embedding": 2, "learned_positions": 1,
+            "linear": 4 * LAYERS, "layernorm": 2 * LAYERS + 1, "attention": LAYERS,
+            "gelu_tanh": LAYERS, "embedding": 2, "learned_positions": 1,
             "dropout": 2 * LAYERS + 1, "unembedding": 1, "cross_entropy": 1,
         }.items()},
         "Muon.step": 1, "AdamW.step": 1, "clip_by_norm": 1, "draw_batch": 1,
@@ -125,7 +132,7 @@ def test_rows_and_waiting_make_up_the_whole(trainer):
 def names_of_the_library():
     """Everything that a profile changes for a while, by place."""
     modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "minigpt"}
-    found = {(name, attribute): id(value) for name, module in modules.items() for attribute, value in vars(module).items()}
+    found = {(name, key): id(value) for name, module in modules.items() for key, value in vars(module).items()}
     for owner in (Linear, MLP, GPT, optim.AdamW, optim.Muon):
         found |= {(owner, attribute): id(value) for attribute, value in vars(owner).items()}
     return found
@@ -174,7 +181,8 @@ def test_timed_arrays_behave_as_arrays_do(rng):
     quotient, remainder = np.divmod(t, 2)
     np.testing.assert_array_equal(quotient, a // 2)
     np.testing.assert_array_equal(remainder, a % 2)
-    np.testing.assert_array_equal(np.exp(t, out=np.zeros_like(a), where=t > 0), np.exp(a, out=np.zeros_like(a), where=a > 0))
+    exps = [np.exp(x, out=np.zeros_like(a), where=x > 0) for x in (t, a)]
+    np.testing.assert_array_equal(*exps)
     t += 1
     assert type(t) is TimedArray
     store = Store({"w": (3, 4)}, a.ravel().view(TimedArray))
@@ -204,7 +212,8 @@ def test_chart_draws_a_bar_an_op():
     assert ax.get_title(loc="left") == "Matrix products take 60% of a training step"
     assert ax.get_xlabel() == "milliseconds a step, 2 threads added up"
     labels = [text.get_text() for text in ax.get_yticklabels()]
-    assert sorted(labels[:-1]) == ["layers", "linear_backward", "waiting"] and labels[0] == "linear_backward" and labels[-1] == "1 others"
+    assert sorted(labels[:-1]) == ["layers", "linear_backward", "waiting"]
+    assert labels[0] == "linear_backward" and labels[-1] == "1 others"
     ends = np.max([[bar.get_x() + bar.get_width() for bar in container] for container in ax.containers], axis=0)
     np.testing.assert_allclose(ends, [8, 1, 1, 1e-6])
     assert [text.get_text() for text in ax.texts] == ["80.0%", "10.0%", "10.0%", "0.0%"]
@@ -215,13 +224,16 @@ def test_chart_draws_a_bar_an_op():
 def test_command_prints_the_table_and_writes_chart_and_figures(tmp_path, capsys):
     (tmp_path / "text.txt").write_text("Out, damned spot! out, I say!\n" * 30, encoding="utf-8")
     out = tmp_path / "run"
-    sizes = ["--n-layer", "1", "--n-head", "2", "--n-embd", "8", "--block-size", "8", "--batch-size", "4", "--shards", "2", "--threads", "1"]
+    sizes = ["--n-layer=1", "--n-head=2", "--n-embd=8", "--block-size=8", "--batch-size=4", "--shards=2", "--threads=1"]
     train = ["train", "--data", str(tmp_path / "text.txt"), "--out", str(out), *sizes]
     assert cli.main([*train, "--profile", "2"]) == 0
     assert "matrix products" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["profile.json", "profile.png"]
     assert json.loads((out / "profile.json").read_text(encoding="utf-8"))["steps"] == 2
-    for more, words in ((["--profile", "0"], "at least 1 step"), (["--profile", "--resume"], "does not go with --resume")):
+    for more, words in (
+        (["--profile", "0"], "at least 1 step"),
+        (["--profile", "--resume"], "does not go with --resume"),
+    ):
         assert cli.main([*train, *more]) == 2
         assert words in capsys.readouterr().err
 

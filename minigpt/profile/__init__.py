@@ -1,4 +1,5 @@
-"""Where the time of a training step goes, op by op: matrix products, element-wise passes, reductions, and the rest.
+"""Where the time of a training step goes, op by op: matrix products, element-wise passes,
+reductions, and the rest.
 
     from minigpt.profile import profile_steps
     print(profile_steps(trainer))

@@ -1,9 +1,10 @@
-"""The instrument: a clock on a thread, told by the observer of ops and by arrays that time their own ufuncs.
+"""The instrument: a clock a thread, told by the observer of ops and by arrays that time themselves.
 
-The ops hold no line of this. A trainer runs the very same code on arrays of a subclass, whose `__array_ufunc__` times every
-ufunc (`@` and `.sum()` are ufuncs too). Meanwhile minigpt.observe tells which op is at work, and in these modules `np.empty`
-and its kin give such arrays as well. (`sys.setprofile` could do the observer's part, but is told of every builtin too:
-of one thread, 13% of a step where all of this takes 6%.)
+The ops hold no line of this. A trainer runs the very same code on arrays of a subclass, whose
+`__array_ufunc__` times every ufunc (`@` and `.sum()` are ufuncs too). Meanwhile minigpt.observe
+tells which op is at work, and in ops, layers and optim `np.empty` and its kin give such arrays as
+well. (`sys.setprofile` could do the observer's part, but is told of every builtin too: of one
+thread, 13% of a step where all of this takes 6%.)
 """
 
 import sys
@@ -18,7 +19,7 @@ from minigpt.observe import Observer, observable, observing
 from minigpt.profile.table import PARTS_BETWEEN_OPS, WAITING
 
 MODULES_WITH_TIMED_ARRAYS = ("minigpt.ops", "minigpt.layers", "minigpt.optim")
-TIMED_MAKERS = ("empty", "zeros", "ones")  # which give TimedArrays there; not full, whose results ops.reductions keeps for good
+TIMED_MAKERS = ("empty", "zeros", "ones")  # not full: ops.reductions keeps what that gives for good
 NUMPY_LOCK = threading.Lock()  # two profiles at once would put back each other's np
 CALLS, MATMUL, ELEMENTWISE, REDUCTIONS, OTHER, FLOPS = range(6)  # places in the row of a Clock
 
@@ -26,7 +27,7 @@ CALLS, MATMUL, ELEMENTWISE, REDUCTIONS, OTHER, FLOPS = range(6)  # places in the
 class Clock(Observer):
     """Times one thread: which op is at work, and in what kind of work its time goes.
 
-    Each op and each ufunc of a TimedArray reports here; what passes between two reports is "other" of the op at work.
+    Each op and each ufunc of a TimedArray reports here; the time between two reports is "other".
     """
 
     def __init__(self, op):
@@ -64,7 +65,7 @@ class Clock(Observer):
         self.pop()
 
     def charge(self, kind, flops, entered, began, ended):
-        """A piece of work has run from began to ended; what else passed since entered are the reports themselves."""
+        """Work was done from began to ended; the rest since entered are the reports themselves."""
         row = self.row
         row[OTHER] += entered - self.mark
         row[kind] += ended - began
@@ -89,7 +90,7 @@ THREAD = ThreadClock()
 
 @contextmanager
 def timing(op, clocks):
-    """Time what this thread does, to begin with as part of an op -> Clock, which is added to clocks at the end."""
+    """Time this thread, which begins as part of an op -> Clock, added to clocks at the end."""
     outer, THREAD.clock = THREAD.clock, Clock(op)
     try:
         with observing(THREAD.clock) as clock:
@@ -101,7 +102,7 @@ def timing(op, clocks):
 
 
 class TimedArray(np.ndarray):
-    """An array that times its ufuncs for the clock of the thread; in all else, to the bit, what np.ndarray is."""
+    """An array that times its ufuncs for the thread's clock; else, to the bit, an np.ndarray."""
 
     __array_priority__ = 1  # stacked with others, it gives its own kind
 
@@ -130,7 +131,7 @@ class TimedArray(np.ndarray):
 
 
 def product(a, b, result):
-    """What a product is: of matrices, or, with a single row or column on one side, a sum -> MATMUL or REDUCTIONS, FLOPs."""
+    """A product of matrices or, with one row or column, a sum -> MATMUL or REDUCTIONS, FLOPs."""
     if a.ndim < 2 or b.ndim < 2 or 1 in (a.shape[-2], b.shape[-1]):
         return REDUCTIONS, 0
     return MATMUL, 2 * a.shape[-1] * result.size
@@ -147,7 +148,7 @@ def timed(x):
 
 
 class TimedWorkers:
-    """The workers of a trainer, with a clock on each of their threads, and one for what the calling thread takes on."""
+    """The workers of a trainer, with a clock for each part that one of their threads takes on."""
 
     def __init__(self, workers, clocks):
         self.workers, self.clocks = workers, clocks
@@ -175,7 +176,7 @@ class TimedWorkers:
 
 @contextmanager
 def timed_ops():
-    """For as long as the context lasts, calls pass by their thread's clock, and fresh arrays of ops, layers and optim time themselves.
+    """Calls pass by their thread's clock and fresh arrays time themselves while the context lasts.
 
     The whole process sees it; threads without a clock compute what they always do.
     """

@@ -1,4 +1,4 @@
-"""Steps with a clock on each thread, in turn with plain steps: the same bits, and what the profile itself costs."""
+"""Steps with a clock on each thread, in turn with plain steps: both end in the same bits."""
 
 import copy
 import statistics
@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from minigpt.checks import whole
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.profile.clock import TimedArray, TimedWorkers, timed_ops, timing
@@ -17,12 +18,11 @@ STEPS_IN_TURN = 4  # of one copy, before it is the other's turn
 
 
 def profile_steps(trainer, steps=20):
-    """Time the next steps of a Trainer by op -> Profile. The trainer is left as it was; they are run on copies of its numbers.
+    """Time the next steps of a Trainer by op -> Profile. They are run on copies of its numbers.
 
-    MinigptError for fewer than 1 step, or where profiled and plain steps did not end in the same bits.
+    MinigptError for fewer than 1 step, or where profiled and plain steps end in different bits.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise MinigptError(f"profile: steps is {steps!r}, it must be a whole number of at least 1")
+    whole("profile: steps", steps, at_least=1)
     reference, profiled = copied(trainer, np.ndarray), copied(trainer, TimedArray)
     reference_seconds, seconds, clocks = [], [], []
     peaks = [gemm_peak(trainer)]
@@ -36,14 +36,17 @@ def profile_steps(trainer, steps=20):
         clocks += more_clocks
     peaks.append(gemm_peak(trainer))  # of a busy machine, the better of two moments
     if reference.model.store.vector.tobytes() != profiled.model.store.vector.tobytes():
-        raise MinigptError(f"profile: after {WARM_UP_STEPS + steps} steps the profiled parameters are not those of plain steps")
+        count = WARM_UP_STEPS + steps
+        raise MinigptError(f"profile: after {count} steps the profiled parameters are not those of plain steps")
     threads, rows = trainer.workers.threads, merged(clocks, steps)
-    waiting = (threads * sum(seconds) - sum(clock.own for clock in clocks)) / steps - sum(row.seconds for row in rows)
-    return Profile(rows, steps, threads, max(0.0, waiting), statistics.median(seconds), statistics.median(reference_seconds), max(peaks))
+    thread_seconds = threads * sum(seconds) - sum(clock.own for clock in clocks)
+    waiting = max(0.0, thread_seconds / steps - sum(row.seconds for row in rows))
+    step, plain_step = statistics.median(seconds), statistics.median(reference_seconds)
+    return Profile(rows, steps, threads, waiting, step, plain_step, max(peaks))
 
 
 def copied(trainer, kind):
-    """A trainer of the same settings and threads at the same step, on copies of its numbers: arrays of a kind, np.ndarray or TimedArray."""
+    """The same trainer at the same step, on copies of its numbers: np.ndarray or TimedArray."""
     model, twin = trainer.model, copy.copy(trainer)
     twin.model = type(model)(model.config, store=Store(model.store.shapes, model.store.vector.copy().view(kind)))
     twin.optimizer = make_optimizer(twin.model, trainer.config)  # np.zeros_like keeps the kind
@@ -65,7 +68,7 @@ def run_plain(trainer, steps):
 
 
 def run_timed(trainer, steps):
-    """Take steps on arrays that time their ufuncs -> the seconds of each, the Clocks of all threads."""
+    """Take steps on arrays that time their ufuncs -> the seconds of each, all threads' Clocks."""
     seconds, clocks, workers = [], [], trainer.workers
     trainer.workers = TimedWorkers(workers, clocks)
     try:
@@ -81,7 +84,7 @@ def run_timed(trainer, steps):
 
 
 def gemm_peak(trainer, tries=5):
-    """FLOP/s of a product of two 1024-cubes of the model's dtype on one thread, the best of a few."""
+    """FLOP/s of a product of two 1024-cubes of the model's dtype on one thread, best of a few."""
     a = np.ones((GEMM_SIZE, GEMM_SIZE), trainer.model.dtype)
     product, best = np.empty_like(a), np.inf
     with trainer.workers.one_blas_thread():

@@ -11,13 +11,13 @@ GEMM_SIZE = 1024  # rows and columns of the product that measures the machine
 
 
 class OpTime(NamedTuple):
-    """What one op takes in a step, summed over threads. An op within an op has a row of its own, and its time is not in the outer one's."""
+    """What one op takes in a step, summed over threads; an op within an op has a row of its own."""
 
-    op: str  # a function of ops, optim or data; "layers", "models" or "training" for what lies between them
+    op: str  # a function of ops, optim or data; of PARTS_BETWEEN_OPS for what lies between them
     calls: float  # a step
     matmul: float  # seconds a step in products of matrices
     elementwise: float  # ... in ufuncs
-    reductions: float  # ... in sums, maxima and the like, and in products with a single row or column, which are sums
+    reductions: float  # ... in sums, maxima, products with a single row or column, which are sums
     other: float  # ... in copies, indexing, sorting, random numbers and Python
     flops: float  # of the matrix products of a step, two for each multiplication with its addition
 
@@ -29,7 +29,10 @@ class OpTime(NamedTuple):
 
 @dataclass(frozen=True)
 class Profile:
-    """Times by op, as a table where printed. Shares are of the threads' time: threads times wall-clock, the profile's own work left out."""
+    """Times by op, as a table where printed.
+
+    Shares are of the threads' time: threads times wall-clock, the profile's own work left out.
+    """
 
     rows: list  # of OpTime, the longest first
     steps: int  # that were timed
@@ -54,24 +57,31 @@ class Profile:
         return self.step_seconds / self.plain_step_seconds - 1
 
     def __str__(self):
-        every = OpTime("all of it", 0, *(sum(getattr(row, kind) for row in self.rows) for kind in KINDS), sum(row.flops for row in self.rows))
+        seconds = [sum(getattr(row, kind) for row in self.rows) for kind in KINDS]
+        every = OpTime("all of it", 0, *seconds, sum(row.flops for row in self.rows))
         lines = [("op", "calls", "ms", "share", "matmul", "element-wise", "reductions", "other", "GFLOP/s", "of peak")]
-        lines += [self.cells(row, row.seconds, "" if row.op in PARTS_BETWEEN_OPS else f"{row.calls:g}") for row in self.rows]
+        for row in self.rows:
+            lines.append(self.cells(row, row.seconds, "" if row.op in PARTS_BETWEEN_OPS else f"{row.calls:g}"))
         lines += [self.cells(OpTime(WAITING, 0, 0, 0, 0, 0, 0), self.waiting), self.cells(every, self.seconds)]
         widths = [max(map(len, column)) for column in zip(*lines)]
-        table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+        padded = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+        table = ["  ".join(line).rstrip() for line in padded]
         table.insert(len(table) - 1, "-" * max(map(len, table)))
-        shares = ", ".join(f"{name} {self.share(kind):.0%}" for kind, name in zip(KINDS, ("matrix products", "element-wise", "reductions", "other")))
+        names = ("matrix products", "element-wise", "reductions", "other")
+        shares = ", ".join(f"{name} {self.share(kind):.0%}" for kind, name in zip(KINDS, names))
         step, plain_step, peak = 1e3 * self.step_seconds, 1e3 * self.plain_step_seconds, self.peak / 1e9
         return "\n".join(
             [
                 *table,
                 "",
                 f"{shares}, {WAITING} {self.waiting / self.seconds:.0%}",
-                f"ms and shares: of thread time, {self.threads} x wall-clock, a step, mean of {self.steps}; GFLOP/s: of the matrix products",
-                "layers, models, training: between the ops (residual sums, gradients added into their store, shards added up)",
+                f"ms and shares: of thread time, {self.threads} x wall-clock, a step, mean of {self.steps}; "
+                "GFLOP/s: of the matrix products",
+                f"{', '.join(PARTS_BETWEEN_OPS)}: between the ops "
+                "(residual sums, gradients added into their store, shards added up)",
                 f"peak: {peak:.1f} GFLOP/s, one thread alone in a product of two {GEMM_SIZE}-cubes",
-                f"a step takes {plain_step:.1f} ms, with the profile {step:.1f} ms ({self.overhead:+.0%}), medians; both end in the same bits",
+                f"a step takes {plain_step:.1f} ms, with the profile {step:.1f} ms ({self.overhead:+.0%}), medians; "
+                "both end in the same bits",
             ]
         )
 
@@ -83,7 +93,8 @@ class Profile:
         return row.op, calls, f"{1e3 * seconds:.2f}", f"{seconds / self.seconds:.1%}", *kinds, *rates
 
     def to_json(self):
-        """The figures as a JSON text: the fields of Profile, each row an object; seconds and FLOPs a step."""
-        values = {name: getattr(self, name) for name in ("steps", "threads", "waiting", "step_seconds", "plain_step_seconds", "peak")}
+        """The figures as JSON: the fields of Profile, rows as objects; seconds and FLOPs a step."""
+        names = ("steps", "threads", "waiting", "step_seconds", "plain_step_seconds", "peak")
+        values = {name: getattr(self, name) for name in names}
         shares = {kind: self.share(kind) for kind in KINDS} | {WAITING: self.waiting / self.seconds}
         return json.dumps(values | {"shares": shares, "rows": [row._asdict() for row in self.rows]}, indent=1) + "\n"

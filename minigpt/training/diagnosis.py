@@ -6,7 +6,7 @@ import numpy as np
 
 
 def diagnosis(loss, parameters, gradient, places):
-    """What is not finite in a step, and where it began: "the loss is nan; first in h.1.attn: attention_forward".
+    """What is not finite, and where: "the loss is nan; first in h.1.attn: attention_forward".
 
     loss: a number; parameters and gradient: Mappings of name -> array; places: what
     model.first_not_finite says of each part of the batch, asked one after the other until one says.
@@ -23,5 +23,5 @@ def diagnosis(loss, parameters, gradient, places):
 
 
 def first_not_finite_name(values):
-    """The first name of a Mapping whose array holds a number that is not finite, None where all are."""
+    """The first name in a Mapping whose array has a number that is not finite, or None."""
     return next((name for name, value in values.items() if not np.isfinite(value).all()), None)
