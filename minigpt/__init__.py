@@ -15,6 +15,7 @@ __all__ = [
     "MinigptError",
     "Store",
     "check_gradients",
+    "check_layer",
     "check_op",
     "from_huggingface",
     "load",
@@ -26,6 +27,7 @@ __all__ = [
 
 WHEN_NAMED = {  # what most programs don't need, and the module that is imported when it is first named
     "check_gradients": "gradcheck",
+    "check_layer": "gradcheck",
     "check_op": "gradcheck",
     "CharTokenizer": "tokenizers",
     "from_huggingface": "hub",

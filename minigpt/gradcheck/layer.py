@@ -1,0 +1,95 @@
+"""A layer as one function of its parameters and its inputs together."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+from minigpt.gradcheck.handing import check_function, copied, in_double, is_floating
+from minigpt.gradcheck.numeric import ROUNDING
+from minigpt.gradcheck.pair import Pair
+from minigpt.layers.store import Store
+
+STD = 0.7  # of the weights drawn: small ones would hide wrong gradients
+
+
+def check_layer(layer, inputs, *, store=None, dropout_seed=None, share=None, collect=None, method="complex", seed=0, step=None, **constants):
+    """Check a layer's backward against its forward: the gradient of every parameter, of x and of further inputs.
+
+    layer: has parameters() -> list of Parameter, forward(p, x, rng=None, **inputs) -> (y, cache), and backward(g, dy, cache, **collectors) -> dx,
+    which adds (+=) the parameters' gradients into g; inputs: x alone, or a mapping {"x": x, "memory": memory, ...}; what in it is not floating
+    (ids, masks) is handed through. store: its parameters, O(1) random ones unless given; dropout_seed: rng is handed over where it is given, made
+    anew from it each time; constants: further keywords of forward, as they are.
+
+    The gradient of a further input is added by backward into an array handed over as d<name>, as where several layers read one memory. A layer of
+    another form says so by two functions: share(inputs) -> forward's keywords for the mapping of further inputs, collect(arrays) -> backward's
+    keywords for a mapping of arrays of those names, into which it adds.
+
+    -> Report, a row each. A gradient that is written where it has to be added is WRONG. Errors as for check_op.
+    """
+    if not all(hasattr(layer, name) for name in ("parameters", "forward", "backward")):
+        raise MinigptError(f"layer is a {type(layer).__name__}, it must have parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)")
+    for name, function in (("share", share), ("collect", collect)):
+        if function is not None:
+            check_function(name, function)
+    return Layer(layer, inputs, store, dropout_seed, share, collect, constants, method=method, seed=seed).check(step)
+
+
+def random_store(layer, rng, dtype=np.float64):
+    """A store of O(1) random weights for the parameters of a layer."""
+    store = Store({p.name: p.shape for p in layer.parameters()}, dtype=dtype)
+    store.vector[:] = STD * rng.standard_normal(store.vector.size)
+    return store
+
+
+class Layer(Pair):
+    """A layer with a store and inputs, as a forward and a backward of named values."""
+
+    def __init__(self, layer, inputs, store, dropout_seed, share, collect, constants, *, method, seed):
+        inputs = inputs if isinstance(inputs, Mapping) else {"x": inputs}
+        if "x" not in inputs:
+            raise MinigptError(f"inputs has {', '.join(map(str, inputs)) or 'nothing'} in it and no x, which is what forward takes after p")
+        self.inputs = {name: in_double(x) for name, x in inputs.items()}
+        self.draws = np.random.default_rng([seed, 2])
+        self.store = random_store(layer, self.draws) if store is None else Store(store.shapes, np.array(store.vector, np.float64))
+        both = sorted(set(self.inputs) & set(self.store))
+        if both:
+            raise MinigptError(f"{both[0]} is the name of an input and of a parameter")
+        super().__init__({**self.inputs, **self.store}, method=method, seed=seed)
+        self.layer, self.constants, self.dropout_seed = layer, constants, dropout_seed
+        self.share = share or dict
+        self.collect = collect or (lambda arrays: {f"d{name}": array for name, array in arrays.items()})
+
+    def forward(self, values):
+        """y and cache at these values of inputs and parameters."""
+        dtype = np.result_type(np.float64, *(x.dtype for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind in "fc"))
+        p = Store(self.store.shapes, dtype=dtype)
+        for name in p:
+            p[name][...] = values[name]
+        values.update(p)  # so that what forward writes into p is seen
+        further = {name: values[name] for name in self.inputs if name != "x"}
+        rng = {} if self.dropout_seed is None else {"rng": np.random.default_rng(self.dropout_seed)}
+        return self.layer.forward(p, values["x"], **rng, **self.share(further), **copied(self.constants))
+
+    def backward(self, dy, cache, start=None):
+        """name -> gradient, added into zeros, or into the arrays of `start`."""
+        g = self.store.zeros_like()
+        sums = {name: np.zeros_like(x) for name, x in self.inputs.items() if name != "x" and is_floating(x)}
+        for name, array in {**g, **sums}.items():
+            array[...] = 0 if start is None else start[name]
+        dx = self.layer.backward(g, dy, cache, **self.collect(sums))
+        if (dx is not None) != is_floating(self.inputs["x"]):
+            kind = "None" if dx is None else f"a gradient of x, which is {np.asarray(self.inputs['x']).dtype}"
+            raise MinigptError(f"backward returned {kind}, it must return the gradient of a floating x, and None where x is not floating")
+        return {**({} if dx is None else {"x": dx}), **sums, **g}
+
+    def finish(self, analytic):
+        """Run backward into arrays that hold numbers; what is not added to them is taken for the gradient, so that it is WRONG."""
+        start = {name: self.draws.standard_normal(g.shape) for name, g in analytic.items() if name != "x"}
+        _, cache = self.run(copied(self.given))
+        filled = self.backward(self.arriving(), cache, start)
+        for name, numbers in start.items():
+            off = abs(filled[name] - (numbers + analytic[name])).max()
+            if not off <= ROUNDING * (1 + abs(analytic[name]).max()):
+                analytic[name] = filled[name] - numbers
+                self.remarks.append(f"backward does not add to the gradient of {name} (+=), it overwrites what was there or adds something else")
