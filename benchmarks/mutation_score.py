@@ -1,7 +1,8 @@
 """How many small mistakes in the mathematics would the tests notice? `python -m benchmarks.mutation_score` plants them one at a time.
 
-Each operator, sign, axis, comparison, constant and slice bound of minigpt/ops and minigpt/layers is changed in turn, each update dropped, each pair
-of like arguments swapped (one such change is a mutant), and tests/ops and tests/layers are run until the first failure, which kills the mutant.
+Each operator, sign, axis, comparison, constant and slice bound of minigpt/ops, layers and models is changed in turn, each update dropped, each pair
+of like arguments swapped (one such change is a mutant), and the tests that TESTS names are run until the first failure, which kills the mutant:
+tests/ops and tests/layers have to do for both of these, tests/models and tests/layers for the models.
 One that raises or runs longer than LIMIT is killed as well. A mutant that no test can tell from the original stands in EQUIVALENT with the reason.
 
 pytest collects the tests once; then each mutant is a fork of that process with one function's code replaced, the likeliest killers run first.
@@ -11,6 +12,7 @@ Where the system cannot fork (Windows), each mutant is a process of its own: the
 import argparse
 import ast
 import copy
+import dataclasses
 import importlib
 import importlib.abc
 import inspect
@@ -29,7 +31,8 @@ from pathlib import Path
 from benchmarks.mutation_equivalents import EQUIVALENT
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT = 90  # seconds for one mutant; all the tests take six
+TESTS = {"ops": ("ops", "layers"), "layers": ("ops", "layers"), "models": ("models", "layers")}  # folder of minigpt -> those of tests/
+LIMIT = 180  # seconds for one mutant; all its tests take six, those of the models sixty
 UNPLANTED = 3  # exit status of a mutant whose module does not even import; said aloud, lest a fault of this script count as a kill
 LIKELY = {"reductions": "linear", "linear": "simple", "embedding": "simple", "norm": "simple", "mlp": "simple"}  # else the file of the same name
 
@@ -47,7 +50,7 @@ class Mutant:
     module: str  # ops/attention
     function: str  # qualified name, "" at module level
     line: int
-    text: str  # the line as it stands
+    text: str  # the statement that holds it, of a compound one the head, without comments and line breaks
     change: str  # original -> mutated
     tree: ast.Module
     holder: object
@@ -103,13 +106,25 @@ def short(node):
     return "dropped" if isinstance(node, ast.Pass) else ast.unparse(node).partition("\n")[0]
 
 
+def head(node):
+    """A statement as one line of code, without its decorators and its body."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        node = copy.copy(node)
+        node.decorator_list = []
+    return ast.unparse(node).partition("\n")[0]
+
+
+def modules_of(folder):
+    """ops -> ops/activations, ops/attend, ..."""
+    return [f"{folder}/{path.stem}" for path in sorted((ROOT / "minigpt" / folder).glob("*.py")) if path.stem != "__init__"]
+
+
 def mutants_of(module):
     """All the mutants of one module, in the order of its lines; annotations and error messages are left alone."""
-    source = (ROOT / f"minigpt/{module}.py").read_text(encoding="utf-8")
-    tree, lines, found = ast.parse(source), source.splitlines(), []
+    tree, found = ast.parse((ROOT / f"minigpt/{module}.py").read_text(encoding="utf-8")), []
     seen, sizes = Counter(), set()
 
-    def visit(node, function):
+    def visit(node, function, text):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             function = f"{function}.{node.name}".lstrip(".")
         for field, value in ast.iter_fields(node):
@@ -121,16 +136,17 @@ def mutants_of(module):
                     continue
                 if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr == "reshape":
                     sizes.update(id(a.operand) for a in child.args if isinstance(a, ast.UnaryOp))  # to reshape, -2 is -1
+                if isinstance(child, ast.stmt) or field == "decorator_list":
+                    text = head(child)
                 for new in changes(child) if id(child) not in sizes else ():
-                    text, change = lines[child.lineno - 1].strip() if hasattr(child, "lineno") else "", f"{short(child)} -> {short(new)}"
-                    line = getattr(child, "lineno", 0)
-                    seen[function, line, change] += 1
-                    if (times := seen[function, line, change]) > 1:
+                    change = f"{short(child)} -> {short(new)}"
+                    seen[function, text, change] += 1
+                    if (times := seen[function, text, change]) > 1:
                         change += f" ({times})"
-                    found.append(Mutant(module, function, line, text, change, tree, holder, key, new))
-                visit(child, function)
+                    found.append(Mutant(module, function, getattr(child, "lineno", 0), text, change, tree, holder, key, new))
+                visit(child, function, text)
 
-    visit(tree, "")
+    visit(tree, "", "")
     return sorted(found, key=lambda m: m.line)
 
 
@@ -158,12 +174,19 @@ def plant(mutant):
             setattr(live, constant, getattr(mutated, constant))
         return
     for part in mutant.function.split("."):
-        live, mutated = vars(live)[part], vars(mutated)[part]
-    if isinstance(live, type):  # the default of a NamedTuple's field
-        live, mutated = live.__new__, mutated.__new__
+        if not isinstance(inspect.unwrap(live), types.FunctionType):  # else what follows is a function inside it
+            live, mutated = vars(live)[part], vars(mutated)[part]
+    if isinstance(live, type):
+        for name, value in vars(mutated).items():  # a constant of a class
+            if isinstance(value, int | float | str | tuple | dict) and not name.startswith("__"):
+                setattr(live, name, value)
+        maker = "__init__" if dataclasses.is_dataclass(live) else "__new__"  # the default of a field
+        live, mutated = getattr(live, maker), getattr(mutated, maker)
+        if not isinstance(live, types.FunctionType):
+            return
     live, mutated = (getattr(f, "fget", None) or getattr(f, "__func__", f) for f in (live, mutated))  # of a property, of a classmethod
     live, mutated = inspect.unwrap(live), inspect.unwrap(mutated)  # of a cache, which is empty: no test has run in this process
-    live.__defaults__ = mutated.__defaults__
+    live.__defaults__, live.__kwdefaults__ = mutated.__defaults__, mutated.__kwdefaults__
     live.__code__ = mutated.__code__
 
 
@@ -224,8 +247,10 @@ class Runner:
 
 
 def likeliest_first(items, mutant):
-    """The tests of the module's own file first, then those of its folder; within a file, each test once before its further parameters."""
+    """The tests that have to kill a mutant, those of the module's own file first, then those of its folder; within a file, each test once before
+    its further parameters."""
     folder, stem = mutant.module.split("/")
+    items = [item for item in items if item.path.parent.name in TESTS[folder]]
     name = LIKELY.get(stem, stem) if folder == "layers" or stem == "reductions" else stem
     nth, keyed = Counter(), []
     for item in items:
@@ -236,11 +261,13 @@ def likeliest_first(items, mutant):
 
 
 def run_tests(runner):
-    """pytest over tests/ops and tests/layers with the runner in charge."""
+    """pytest over the folders of tests that the mutants need, with the runner in charge; without slow tests and those that need PyTorch."""
     import pytest
 
     os.chdir(ROOT)
-    code = pytest.main(["tests/ops", "tests/layers", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal"], plugins=[runner])
+    folders = sorted({f"tests/{folder}" for mutant in runner.mutants for folder in TESTS[mutant.module.split("/")[0]]})
+    options = ["-m", "not slow and not parity", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal"]
+    code = pytest.main([*folders, *options], plugins=[runner])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"pytest gave up: {code!r}")
 
@@ -286,12 +313,13 @@ def main():
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # forks share no BLAS threads
     parser = argparse.ArgumentParser(description="Mutation score of the gradient tests.")
     parser.add_argument("--module", action="append", help="only this module, such as ops/attention; may be repeated")
+    parser.add_argument("--folder", action="append", choices=TESTS, help="only the modules of this folder; may be repeated")
     parser.add_argument("--backward-only", action="store_true", help="only functions and methods whose name ends in backward")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--json", type=Path, help="write the mutants and their fates to this file")
     parser.add_argument("--mutant", type=int, help="run only the mutant of this number; exit status 0 if it survives")
     args = parser.parse_args()
-    modules = args.module or sorted(f"{p.parent.name}/{p.stem}" for p in ROOT.glob("minigpt/[ol]*s/*.py") if p.stem != "__init__")
+    modules = args.module or [module for folder in args.folder or TESTS for module in modules_of(folder)]
     mutants = [m for module in modules for m in mutants_of(module) if m.backward or not args.backward_only]
     if args.mutant is not None:
         run_tests(Runner([mutants[args.mutant]], 0, None))

@@ -11,6 +11,7 @@ from minigpt import MinigptError, museum
 from minigpt.gradcheck import LIMIT
 from minigpt.museum import EXHIBITS, GRADIENT_EXHIBITS, OTHER_EXHIBITS, Edit, Exhibit, Finding, function_of, patched_code, planted
 from minigpt.museum.oracles import adamw_oracle
+from minigpt.museum.planting import code_text, places
 from minigpt.ops import attention_forward, linear_backward, linear_forward
 from minigpt.ops.attention import position_penalty
 
@@ -42,7 +43,7 @@ def each(exhibits):
 
 
 def codes(exhibit):
-    return [function_of(edit).__code__ for edit in exhibit.edits]
+    return [function.__code__ for function in dict.fromkeys(map(function_of, exhibit.edits))]
 
 
 CODES = [codes(exhibit) for exhibit in EXHIBITS]  # before any test
@@ -72,9 +73,8 @@ def test_museum_shows(words):
 @each(EXHIBITS)
 def test_old_text_occurs_once(exhibit):
     for edit in exhibit.edits:
-        source = inspect.getsource(function_of(edit))
-        assert source.count(edit.old) == 1
-        assert edit.old != edit.new
+        assert len(places(edit.old, code_text(function_of(edit)))) == 1
+        assert edit.old != edit.new and "#" not in edit.old
 
 
 @each(EXHIBITS)
@@ -174,8 +174,8 @@ def test_planted_changes_what_the_function_does_and_nothing_else(rng):
     [
         ((STALE,), "linear_forward: the text to replace occurs 0 times"),
         ((GOOD, STALE), "linear_forward: the text to replace occurs 0 times"),
-        ((Edit("ops.linear", "linear_backward", "rows", "x"),), "occurs 6 times"),
-        ((GOOD, GOOD._replace(old="dx = (rows", new="dx = 2 * (rows")), "two edits of one function"),
+        ((Edit("ops.linear", "linear_backward", "rows", "x"),), "occurs 5 times"),
+        ((GOOD._replace(new=""), GOOD), "linear_backward: the text to replace occurs 0 times"),
         ((GOOD._replace(old="def linear_backward(", new="def other("),), "does not fit"),
     ],
 )
@@ -186,6 +186,24 @@ def test_stale_exhibit_is_refused_and_nothing_is_planted(edits, message):
     assert (linear_backward.__code__, linear_forward.__code__) == before
 
 
+def test_edit_sees_code_however_it_is_broken_into_lines():
+    source = "y = f(\n    a,\n    b.T,\n) + cab"
+    (match,) = places("f(a, b.T", source)
+    assert match.group() == "f(\n    a,\n    b.T"
+    assert not places("ab", source) and not places("f(a, b.T)", source)
+    assert "# D numbers" in inspect.getsource(attention_forward) and "#" not in code_text(attention_forward)
+
+
+def test_two_edits_of_one_function_are_planted_together(rng):
+    x, weight, dy = rng.standard_normal((3, 4)), rng.standard_normal((4, 5)), rng.standard_normal((3, 5))
+    cache = linear_forward(x, weight)[1]
+    right = linear_backward(dy, cache)
+    with planted(exhibit_of(GOOD, GOOD._replace(old="dx = (rows", new="dx = 3 * (rows"))):
+        dx, dweight, _ = linear_backward(dy, cache)
+    np.testing.assert_array_equal(dx, 3 * right[0])
+    np.testing.assert_array_equal(dweight, 2 * right[1])
+
+
 def test_patched_code_keeps_name_file_and_lines():
     code, real = patched_code(GOOD), linear_backward.__code__
     assert (code.co_name, code.co_qualname, code.co_filename, code.co_firstlineno) == (
@@ -194,8 +212,8 @@ def test_patched_code_keeps_name_file_and_lines():
 
 
 def test_planted_keeps_defaults_methods_and_functions_inside(rng):
-    """A comment planted in a function with defaults, in a method and in one that holds a function over its variables changes nothing."""
-    edits = [Edit("ops.attention", "attention_forward", "# D numbers a query", "# planted"), Edit("optim.adamw", "AdamW.step", "t += 1", "t += 1  #")]
+    """What is equal, planted in a function with defaults, in a method and in one that holds a function over its variables, changes nothing."""
+    edits = [Edit("ops.attention", "attention_forward", "q * scale", "scale * q"), Edit("optim.adamw", "AdamW.step", "t += 1", "t += 2 - 1")]
     q, k, v = rng.standard_normal((3, 2, 3, 5, 4))
     expected = attention_forward(q, k, v)[0]
     with planted(exhibit_of(*edits)):

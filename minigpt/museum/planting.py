@@ -1,8 +1,11 @@
-"""Planting a mistake: a text of the real source is replaced, compiled, and its code object swapped in for as long as a context lasts."""
+"""Planting a mistake: a piece of the real source is replaced, compiled, and its code object swapped in for as long as a context lasts."""
 
 import importlib
 import inspect
+import io
+import re
 import textwrap
+import tokenize
 import types
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -14,11 +17,11 @@ from minigpt.errors import MinigptError
 
 
 class Edit(NamedTuple):
-    """A text of one function, and what to put in its place."""
+    """A piece of one function's code, and what to put in its place. How the source breaks its lines, and its comments, do not matter."""
 
     module: str  # below minigpt, such as "ops.attention"
     function: str  # or Class.method
-    old: str  # occurs exactly once in the function's source
+    old: str  # occurs exactly once in the function's code
     new: str
 
 
@@ -71,18 +74,36 @@ def function_of(edit):
     return inspect.unwrap(named(edit))
 
 
-def patched_code(edit):
-    """The code object of an edit's function with its text replaced.
+def code_text(function):
+    """A function's source, its comments blanked out."""
+    source = textwrap.dedent(inspect.getsource(function))
+    lines = source.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            (row, start), (_, stop) = token.start, token.end
+            lines[row - 1] = lines[row - 1][:start] + lines[row - 1][stop:]
+    return "".join(lines)
 
-    MinigptError where the old text does not occur exactly once (the exhibit went stale), or where the new code could not take the place of
+
+def places(old, source):
+    """Where a piece of code stands in a source, however either is spaced and broken into lines: -> list of matches."""
+    tokens = [rf"\b{token}\b" if token[0].isalnum() or token[0] == "_" else re.escape(token) for token in re.findall(r"\w+|[^\w\s]", old)]
+    return list(re.finditer(r"\s*".join(tokens), source))
+
+
+def patched_code(edit, *more):
+    """The code object of an edit's function with the old text replaced, and those of further edits of the same function.
+
+    MinigptError where an old text does not occur exactly once (the exhibit went stale), or where the new code could not take the place of
     the old: a code object holds neither the defaults of the arguments nor the closure's cells, which stay the function's own.
     """
     function = function_of(edit)
-    source = inspect.getsource(function)
-    count = source.count(edit.old)
-    if count != 1:
-        raise MinigptError(f"{edit.module}.{edit.function}: the text to replace occurs {count} times, it must occur once: {edit.old!r}")
-    source = textwrap.dedent(source.replace(edit.old, edit.new))
+    source = code_text(function)
+    for each in (edit, *more):
+        found = places(each.old, source)
+        if len(found) != 1:
+            raise MinigptError(f"{edit.module}.{edit.function}: the text to replace occurs {len(found)} times, it must occur once: {each.old!r}")
+        source = source[: found[0].start()] + each.new + source[found[0].end() :]
     at = function.__code__
     module = compile("\n" * (at.co_firstlineno - 1) + source, at.co_filename, "exec", dont_inherit=True)  # a code object: nothing is run
     code = find_code(module, function.__name__)
@@ -117,9 +138,10 @@ def planted(exhibit):
 
     The whole process has the mistake, other threads too. MinigptError where the exhibit is stale; nothing is planted then.
     """
-    codes = [(function_of(edit), patched_code(edit)) for edit in exhibit.edits]
-    if len({function for function, _ in codes}) < len(codes):
-        raise MinigptError(f"{exhibit.name}: two edits of one function would undo each other")
+    by_function = {}
+    for edit in exhibit.edits:
+        by_function.setdefault(function_of(edit), []).append(edit)
+    codes = [(function, patched_code(*edits)) for function, edits in by_function.items()]
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
         for forget in [cache.cache_clear for cache in map(named, exhibit.edits) if hasattr(cache, "cache_clear")]:

@@ -99,13 +99,13 @@ EXHIBITS = [
     ),
     other(
         "attention: the mask applied after the softmax",
-        Edit(
-            "ops.attention", "attention_forward",
-            "weights, _ = softmax_over_keys(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))  # (B, H, S, T)\n    factors = None\n"
-            "    dropped = weights",
-            "weights, _ = softmax_over_keys(scores_kq(q, k, Mask(), bias, slice(0, T), slice(0, S)))\n"
-            "    factors = 1.0 * np.isfinite(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))\n"
-            "    dropped = weights * factors",
+        (
+            Edit("ops.attention", "attention_forward", "softmax_over_keys(scores_kq(q, k, mask,", "softmax_over_keys(scores_kq(q, k, Mask(),"),
+            Edit(
+                "ops.attention", "attention_forward",
+                "factors = None", "factors = 1.0 * np.isfinite(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))",
+            ),
+            Edit("ops.attention", "attention_forward", "dropped.swapaxes(-1, -2)", "(weights * factors).swapaxes(-1, -2)"),
         ),
         "invariance: weights sum to 1", weights_sum_to_one, "row sums",
         "early tokens attend to little; the future leaks through the denominator: the loss is too good, samples are not", gradients.attention,
@@ -183,7 +183,7 @@ EXHIBITS = [
     ),
     other(
         "KV cache: keys stored as values",
-        Edit("layers.attention", "KVCache.append", "= v\n", "= k\n"),
+        Edit("layers.attention", "KVCache.append", "self.values[:, :, start : self.length] = v", "self.values[:, :, start : self.length] = k"),
         "invariance: cached = uncached", cached_is_uncached, "prompt, next tokens",
         "trains well; samples are soup",
     ),

@@ -43,7 +43,7 @@ EXHIBITS = [
     other(
         "the last LayerNorm forgotten, both ways",
         (
-            Edit("models.gpt", "GPT.hidden", "x, c6 = self.ln_f.forward(p, x)", "c6 = None"),
+            Edit("models.gpt", "GPT.hidden", "self.ln_f.forward(p, x)", "(x, None)"),
             Edit("models.gpt", "GPT.add_backward", "dx = self.ln_f.backward(g, dx, cache.ln_f)", "pass"),
         ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",

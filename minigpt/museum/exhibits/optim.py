@@ -20,7 +20,7 @@ EXHIBITS = [
         "AdamW: eps inside the root",
         Edit(
             "optim.adamw", "AdamW.step",
-            "s *= correct_v\n                s += self.eps", "np.sqrt(vc * correct_v**2 + self.eps, out=s)",
+            "s += self.eps", "np.sqrt(vc * correct_v**2 + self.eps, out=s)",
         ),
         "oracle: AdamW in loops", adamw_oracle, "matrices, vectors",
         "parameters with small gradients, such as rare embeddings, hardly move",
