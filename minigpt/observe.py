@@ -11,7 +11,7 @@ does, they are the ops themselves. No bit of what is computed changes.
     ...     def leave(self, call, outputs):
     ...         if call.part == "ops":
     ...             print(call.place)
-    >>> model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=4))
+    >>> model = GPT(GPTConfig(5, 4, n_layer=1, n_head=2, n_embd=4, tie_embeddings=False))
     >>> ids = np.array([[0, 1, 2, 3]])
     >>> with observing(Printer()):
     ...     loss = model.loss(ids, ids)
@@ -30,7 +30,7 @@ does, they are the ops themselves. No bit of what is computed changes.
     h.0.mlp.c_proj: linear_forward
     h.0.mlp: dropout_forward
     ln_f: layernorm_forward
-    wte: unembedding_forward
+    lm_head: linear_forward
     cross_entropy_forward
 """
 

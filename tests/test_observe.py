@@ -3,7 +3,7 @@ leaves everything as it was."""
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import inspect
 import itertools
 import pkgutil
@@ -154,10 +154,7 @@ def test_forward_and_backward_are_seen_in_the_order_in_which_they_run(model, ids
 
 
 def test_activations_that_are_computed_again_are_seen_again(model, ids):
-    def run():
-        model.add_gradients(model.store.zeros_like(), ids, ids, np.random.default_rng(0), recompute=True)
-
-    places = recorded(run).places()
+    places = recorded(step_of(model, ids, **RECOMPUTE)).places()
     assert places.count("h.1.mlp: gelu_tanh_forward") == 2
     assert places.count("h.1.mlp: gelu_tanh_backward") == places.count("wte: embedding_forward") == 1
 
@@ -296,6 +293,12 @@ def overflow_in(name, at):
         del function.__globals__["wrong"]
 
 
+if "keep" in inspect.signature(GPT.add_gradients).parameters:
+    RECOMPUTE = {"keep": "inputs"}
+else:
+    RECOMPUTE = {"recompute": True}
+
+
 def step_of(model, ids, **more):
     """A function that computes a model's loss and gradients."""
     return lambda: model.add_gradients(model.store.zeros_like(), ids, ids, np.random.default_rng(0), **more)
@@ -307,8 +310,12 @@ RECIPE = {"dropout": 0.1, "positions": "rotary", "qk_norm": True, "smear": True,
 
 @pytest.mark.parametrize(("config", "length"), [(GPT2, T), (RECIPE, T), (RECIPE, 300)])
 def test_overflow_planted_in_any_op_is_named(config, length, rng):
-    model = GPT(GPTConfig(V, length, LAYERS, H, C, **config), seed=0)
-    run = step_of(model, rng.integers(0, V, (2, length)), recompute=True)
+    if importlib.util.find_spec("minigpt.models.recipe_gpt") and config is RECIPE:
+        recipe = importlib.import_module("minigpt.models.recipe_gpt")
+        model = recipe.RecipeGPT(recipe.RecipeGPTConfig(V, length, LAYERS, H, C, **config), seed=0)
+    else:
+        model = GPT(GPTConfig(V, length, LAYERS, H, C, **config), seed=0)
+    run = step_of(model, rng.integers(0, V, (2, length)), **RECOMPUTE)
     assert first_not_finite(run) is None
     calls = [call for call, _ in recorded(run).ended if call.part == "ops"]
     names = {call.name for call in calls}
