@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from minigpt.machine import THREAD_SETTINGS, available_cores
+from minigpt.tables import padded
 
 PAUSE = 0.3  # seconds between sides: threads of the other side's OpenMP or BLAS spin on for a while after their work
 SETTINGS = (*THREAD_SETTINGS, "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
@@ -97,10 +98,9 @@ class Target(NamedTuple):
 
 def markdown(columns, rows):
     """A table of strings and numbers in Markdown, columns padded so that it reads well in a terminal too."""
-    cells = [[str(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    cells = padded((columns, *rows), left=range(len(columns)))
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (len(cell) + 2) for cell in cells[0]) + "|", *lines[1:]])
 
 
 def show(targets=(), table=None):

@@ -32,14 +32,17 @@ def read_bytes(path, largest=None):
     largest = LARGEST_TEXT if largest is None else largest
     try:
         with open(path, "rb") as file:
-            data = file.read(largest + 1)
+            size, parts = os.fstat(file.fileno()).st_size, []
+            while size <= largest and (part := file.read(size + 1 if not parts else 1 << 20)):  # a pipe or device says 0
+                parts.append(part)
+                size = max(size, sum(map(len, parts)))
     except FileNotFoundError:
         raise Missing(f"{path} is missing") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name itself
         raise Unreadable(f"{path} can't be read: {reason(error)}") from None
-    if len(data) > largest:
+    if size > largest:
         raise MinigptError(f"{path} can't be read: it has more than {largest:,} bytes")
-    return data
+    return b"".join(parts)
 
 
 def read_text(path):

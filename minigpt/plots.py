@@ -8,7 +8,6 @@ Shapes: H heads, T queries, S keys.
 
 import io
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from minigpt.errors import MinigptError
+from minigpt.files import reason, write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, told apart by colour-blind readers too
 INK, FAINT = "#333333", "#dddddd"
@@ -408,11 +408,8 @@ def save(figure, path):
 
     MinigptError for another ending than one of FORMATS, or where it can't be written.
     """
-    path, data = Path(path), picture(figure, check_format(path))
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    data = picture(figure, check_format(path))
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise MinigptError(f"picture {path} can't be written: {error.strerror or error}") from None
+        raise MinigptError(f"picture {path} can't be written: {reason(error)}") from None

@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Each entry may import, as a module, what stands above it; ops and layers even less, see their tests.
-ORDER = ["errors", "checks", "machine", "files", "tensors", "ops", "layers", "observe", "tokenizers", "data"]
+ORDER = ["errors", "checks", "machine", "files", "tensors", "tables", "ops", "layers", "observe", "tokenizers", "data"]
 ORDER += ["objectives", "sampling", "checkpoint", "models", "gradcheck", "optim", "hub", "training"]
 ORDER += ["profile", "plots", "pages", "museum", "cli", "__init__", "__main__"]
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}

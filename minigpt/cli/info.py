@@ -20,6 +20,7 @@ from minigpt.machine import (
     usable_threads,
 )
 from minigpt.models import load
+from minigpt.tables import text_table
 
 
 def add_to(commands):
@@ -55,9 +56,11 @@ def describe_model(directory):
     for field, value in dataclasses.asdict(model.config).items():
         print(f"{field:<16} {value}")
     print(f"{'parameters':<16} {model.num_parameters:,} of {model.dtype}, {readable(model.store.vector.nbytes)}\n")
-    width = max(map(len, model.parameters))
-    for name, value in model.parameters.items():
-        print(f"{name:<{width}}  {'x'.join(map(str, value.shape)):<12} standard deviation {value.std():.4f}")
+    rows = [
+        (name, "x".join(map(str, value.shape)), f"standard deviation {value.std():.4f}")
+        for name, value in model.parameters.items()
+    ]
+    print(*text_table(rows, left=(0, 1, 2)), sep="\n")
 
 
 def hugging_face_type(directory):

@@ -1,6 +1,7 @@
 """Texts, token files and batches."""
 
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch, open_tokens, save_tokens, split
-from minigpt.data.corpora import Corpus, read_text, tiny_shakespeare
+from minigpt.data.shakespeare import tiny_shakespeare
+from minigpt.data.text import Corpus, read_text
 
 __all__ = ["Corpus", "check_length", "consecutive_batches", "draw_batch", "open_tokens", "read_text", "save_tokens", "split", "tiny_shakespeare"]

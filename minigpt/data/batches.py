@@ -4,11 +4,12 @@ Shapes: N tokens, B batch, T time.
 """
 
 import os
-from pathlib import Path
+import warnings
 
 import numpy as np
 
 from minigpt.errors import MinigptError
+from minigpt.files import reason, write_atomically
 
 
 def split(tokens, validation=0.1):
@@ -40,14 +41,24 @@ def consecutive_batches(tokens, batch_size, block_size):
 
 
 def save_tokens(path, tokens, vocab_size):
-    """Write token ids as a .npy file of the smallest unsigned dtype that holds them; the file appears whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, np.asarray(tokens).astype(np.min_scalar_type(vocab_size - 1)), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write token ids as a .npy file of the smallest unsigned dtype that holds them; the file appears whole or not at all.
+
+    MinigptError for an id that is not below vocab_size, and where the file can't be written.
+    """
+    tokens = np.asarray(tokens)
+    if tokens.size and not (tokens.dtype.kind in "iu" and tokens.min() >= 0 and tokens.max() < vocab_size):
+        raise MinigptError(f"{path}: token ids are {tokens.dtype}, some not in 0 .. {vocab_size - 1}, or no whole numbers")
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            np.save(file, tokens.astype(np.min_scalar_type(vocab_size - 1)), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise MinigptError(f"{path} can't be written: {reason(error)}") from None
 
 
 def open_tokens(path):
@@ -56,11 +67,12 @@ def open_tokens(path):
     MinigptError where it is missing, is no such file, or holds anything but whole numbers in one row.
     """
     try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings(action="ignore"):  # of damaged headers
+            tokens = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise MinigptError(f"{path}: there is no such token file") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise MinigptError(f"{path}: not a .npy file of token ids ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # NumPy parses headers as Python's own literals, and damage raises whatever that does
+        raise MinigptError(f"{path}: not a .npy file of token ids ({str(error).partition(chr(10))[0]})") from None
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise MinigptError(f"{path}: shape {tokens.shape} of {tokens.dtype}, token ids must be one row of whole numbers")
     return tokens

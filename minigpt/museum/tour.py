@@ -7,6 +7,7 @@ import numpy as np
 from minigpt.museum.checks import FLOAT32_TOLERANCE
 from minigpt.museum.exhibits import EXHIBITS
 from minigpt.museum.planting import Exhibit, Finding, planted
+from minigpt.tables import text_table
 
 
 class Row(NamedTuple):
@@ -57,8 +58,7 @@ def table(rows=None, progress=None):
         by = f"{e.caught_by}: {in_words(e.wrong)}" if e.by_gradient else e.caught_by
         seen = "blind" if row.float32_error is None else f"{'caught' if row.float32_catches else 'MISSED'} {row.float32_error:.0e}"
         lines.append((e.name, by if row.caught else f"NOT CAUGHT by {by}", f"{row.finding.error:.0e}", seen, e.symptom))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    text = "\n".join("  ".join(part.ljust(width) for part, width in zip(line, widths)).rstrip() for line in lines)
+    text = "\n".join(text_table(lines, left=range(len(lines[0]))))
     by_gradient, missed = [row for row in rows if row.exhibit.by_gradient], [row for row in rows if not row.caught]
     unseen = sum(not row.float32_catches for row in by_gradient)
     verdict = "every one caught where the table says" if not missed else f"NOT CAUGHT: {'; '.join(row.exhibit.name for row in missed)}"

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from minigpt.tables import text_table
+
 KINDS = ("matmul", "elementwise", "reductions", "other")  # the fields of OpTime that are seconds
 WAITING = "waiting"
 PARTS_BETWEEN_OPS = ("layers", "models", "training")  # rows that are no op
@@ -63,9 +65,7 @@ class Profile:
         for row in self.rows:
             lines.append(self.cells(row, row.seconds, "" if row.op in PARTS_BETWEEN_OPS else f"{row.calls:g}"))
         lines += [self.cells(OpTime(WAITING, 0, 0, 0, 0, 0, 0), self.waiting), self.cells(every, self.seconds)]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        padded = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
-        table = ["  ".join(line).rstrip() for line in padded]
+        table = text_table(lines)
         table.insert(len(table) - 1, "-" * max(map(len, table)))
         names = ("matrix products", "element-wise", "reductions", "other")
         shares = ", ".join(f"{name} {self.share(kind):.0%}" for kind, name in zip(KINDS, names))

