@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import MinigptError
-from minigpt.sampling import check_sampling, decode, left_pad, most_likely, sample, token_probabilities, window_start
+from minigpt.sampling import Sampling, decode, draw, left_pad, most_likely, sample, token_probabilities, window_start
 
 P = np.array([[0.4, 0.1, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4]])
 LOGITS = np.log(P) + [[5.0], [-700.0]]  # a shift changes nothing
@@ -211,26 +211,95 @@ def test_decode_repeats_with_the_seed():
     assert any(a != b for a, b in first)  # rows are drawn apart
 
 
+# draw
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 3, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_draw_names_a_logit_that_is_not_finite(value, settings, rng):
+    logits = np.array([[0.0, 1.0, 2.0, -np.inf], [3.0, 0.0, value, value]], np.float32)
+    with pytest.raises(MinigptError) as error:
+        draw(logits, Sampling(**settings), rng, step=5)
+    assert str(error.value) == f"logits of row 1 at step 5: token 2 has {value}, it must be finite or -inf"
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 2}], ids=str)
+def test_draw_of_minus_infinity(settings, rng):
+    """Right for tokens that are ruled out, wrong for all of them."""
+    assert draw(np.array([[-np.inf, 1.0, -np.inf]]), Sampling(**settings), rng).tolist() == [1]
+    with pytest.raises(MinigptError, match=r"^logits of row 0 at step 0: all are -inf, at least 1 must be finite$"):
+        draw(np.full((1, 3), -np.inf), Sampling(**settings), rng)
+
+
+def test_decode_names_the_step_of_a_nan():
+    steps = iter([np.zeros((2, 10)), np.array([[0.0] * 10, [0.0] * 9 + [np.nan]])])
+    tokens = decode(lambda rows: next(steps), [np.array([0]), np.array([1])], 5)
+    next(tokens)
+    with pytest.raises(MinigptError, match="row 1 at step 1: token 9 has nan"):
+        next(tokens)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sums"),
+    [
+        ({}, [12822, 12450, 12736]),
+        ({"temperature": 0.8, "top_k": 20}, [12969, 12978, 12588]),
+        ({"top_p": 0.9}, [12913, 12559, 12527]),
+        ({"temperature": 1.3, "top_k": 7, "top_p": 0.8}, [12895, 12611, 12837]),
+        ({"top_k": 64}, [12827, 12450, 12736]),
+    ],
+    ids=str,
+)
+def test_decode_draws_the_tokens_of_earlier_versions(settings, sums):
+    """Sums of 400 tokens a row, kept from the first version that sampled: a seed means the same text for ever."""
+    table = 2 * np.random.default_rng(7).standard_normal((65, 65)).astype(np.float32)
+    steps = decode(lambda rows: table[[row[-1] for row in rows]], [np.array(r) for r in ([1], [2, 3], [4])], 400, seed=11, **settings)
+    assert np.sum(list(steps), axis=0).tolist() == sums
+
+
 # settings
 
 BAD_SETTINGS = [
     *[("temperature", value) for value in (-1, -1e-9, math.nan, math.inf, "1", None, True)],
     *[("top_k", value) for value in (0, -1, 2.5, 2.0, True, "3", math.nan)],
     *[("top_p", value) for value in (0, -0.1, 1.0001, math.nan, "1", True)],
-    *[("max_new_tokens", value) for value in (-1, 1.5, "x", math.inf, None, True)],
+    *[("stop", value) for value in (-1, 1.0, True, "\n", 2**70, math.nan, {3: 4}, np.int64(-2), object)],
+    *[("seed", value) for value in (-1, 1.5, "x", True, None, [1, 2], np.random.RandomState(0))],
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_SETTINGS)
 def test_sampling_settings_error(name, value):
     with pytest.raises(MinigptError) as error:
-        check_sampling(**{name: value})
-    assert str(error.value).startswith(f"{name} is {value!r}, it must be") and "\n" not in str(error.value)
+        Sampling(**{name: value})
+    shown = f"{value!r:.80}" if value != 2**70 else str(value)
+    assert str(error.value).startswith(f"{name} is {shown}, it must be") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("stop", "named"), [([3, -1], "-1"), ([[3]], "[3]"), (np.array([2.0]), "2.0"), ((3, None), "None"), (["a"], "'a'")])
+def test_sampling_stop_error_names_the_id(stop, named):
+    with pytest.raises(MinigptError, match=r"stop is .*it must be a whole number") as error:
+        Sampling(stop=stop)
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "x", math.inf, None, True])
+def test_decode_error_of_max_new_tokens(value):
+    with pytest.raises(MinigptError) as error:
+        run(None, [[0]], value)
+    assert str(error.value).startswith(f"max_new_tokens is {value!r}, it must be a whole number of at least 0")
+
+
+@pytest.mark.parametrize("stop", [10, [3, 11]])
+def test_decode_error_of_a_stop_outside_the_vocabulary(stop):
+    with pytest.raises(MinigptError, match=r"^stop is 1\d, token ids are 0 to 9$"):
+        run(scripted([1]), [[0]], 3, stop=stop)
 
 
 def test_sampling_settings_take_numpy_numbers():
-    check_sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.int32(4))
-    check_sampling(0, 1, 1, 0)
+    Sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.int32(4), np.uint8(5))
+    Sampling(0, 1, 1, [], 0)
+    assert Sampling(stop=np.array(7)).stops() == [7] and Sampling(stop=np.array([7, 8])).stops() == [7, 8]
 
 
 # window_start

@@ -2,10 +2,11 @@
 
 import sys
 
+from minigpt.checks import whole
 from minigpt.cli.options import add_model_option, load_with_tokenizer
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError
-from minigpt.sampling import check_sampling
+from minigpt.sampling import Sampling
 from minigpt.training.trainer import first_ids
 
 
@@ -40,9 +41,8 @@ def add_to(commands):
 
 def run(args):
     """Stream a continuation to the terminal."""
-    check_sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
-    if args.seed < 0:
-        raise MinigptError(f"seed is {args.seed}, it must be at least 0")
+    Sampling(args.temperature, args.top_k, args.top_p, seed=args.seed)  # checks them before the model is read
+    whole("max_new_tokens", args.max_new_tokens, at_least=0)
     if args.prompt == "":
         raise MinigptError("the prompt is empty, it must have at least 1 character")
     model, tokenizer = load_with_tokenizer(args.model)

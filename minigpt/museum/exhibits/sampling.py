@@ -18,7 +18,7 @@ EXHIBITS = [
     ),
     other(
         "sampling: top_k keeps one more",
-        Edit("sampling", "token_probabilities", "else top_k)", "else top_k + 1)"),
+        Edit("sampling", "token_probabilities", "only_most_likely(logits, top_k)", "only_most_likely(logits, top_k + 1)"),
         "oracle: sampling by sorted lists", sampling_oracle, "top_k",
         "top_k = 1 is not greedy",
     ),
@@ -34,7 +34,7 @@ EXHIBITS = [
             "sampling", "token_probabilities",
             "np.put_along_axis(probabilities, order, p, axis=-1)", "probabilities[:, : p.shape[-1]] = p",
         ),
-        "oracle: sampling by sorted lists", sampling_oracle, "top_k, top_p",
-        "a well-trained model babbles as soon as top_k or top_p is given",
+        "oracle: sampling by sorted lists", sampling_oracle, "top_p",
+        "a well-trained model babbles as soon as top_p is given",
     ),
 ]  # fmt: skip
