@@ -29,6 +29,8 @@ def check_layer(layer, inputs, *, store=None, dropout_seed=None, share=None, col
     """
     if not all(hasattr(layer, name) for name in ("parameters", "forward", "backward")):
         raise MinigptError(f"layer is a {type(layer).__name__}, it must have parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)")
+    if store is not None and not isinstance(store, Store):
+        raise MinigptError(f"store is a {type(store).__name__}, it must be a Store with the layer's parameters")
     for name, function in (("share", share), ("collect", collect)):
         if function is not None:
             check_function(name, function)
@@ -37,7 +39,7 @@ def check_layer(layer, inputs, *, store=None, dropout_seed=None, share=None, col
 
 def random_store(layer, rng, dtype=np.float64):
     """A store of O(1) random weights for the parameters of a layer."""
-    store = Store({p.name: p.shape for p in layer.parameters()}, dtype=dtype)
+    store = Store.initialised(layer.parameters(), 0, dtype)
     store.vector[:] = STD * rng.standard_normal(store.vector.size)
     return store
 
@@ -51,7 +53,7 @@ class Layer(Pair):
             raise MinigptError(f"inputs has {', '.join(map(str, inputs)) or 'nothing'} in it and no x, which is what forward takes after p")
         self.inputs = {name: in_double(x) for name, x in inputs.items()}
         self.draws = np.random.default_rng([seed, 2])
-        self.store = random_store(layer, self.draws) if store is None else Store(store.shapes, np.array(store.vector, np.float64))
+        self.store = random_store(layer, self.draws) if store is None else store.astype(np.float64)
         both = sorted(set(self.inputs) & set(self.store))
         if both:
             raise MinigptError(f"{both[0]} is the name of an input and of a parameter")
@@ -63,7 +65,7 @@ class Layer(Pair):
     def forward(self, values):
         """y and cache at these values of inputs and parameters."""
         dtype = np.result_type(np.float64, *(x.dtype for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind in "fc"))
-        p = Store(self.store.shapes, dtype=dtype)
+        p = self.store.astype(dtype)
         for name in p:
             p[name][...] = values[name]
         values.update(p)  # so that what forward writes into p is seen
