@@ -5,6 +5,7 @@ from minigpt.cli.terminal import visible
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
 from minigpt.machine import keep_freed_memory
+from minigpt.objectives import NextToken
 from minigpt.training import Workers, evaluate
 
 
@@ -36,6 +37,8 @@ def run(args):
     tokens = {"validation": val_tokens, "train": train_tokens, "all": tokens}[args.split]
     keep_freed_memory()
     workers = Workers()
-    loss = evaluate(model, tokens, -(-args.batch_size // workers.threads), workers)
+    objective = NextToken(model.config.block_size)
+    objective.check(tokens, model.config.vocab_size, f"{args.split} text")
+    loss = evaluate(model, objective.walk(tokens, -(-args.batch_size // workers.threads)), workers)
     print(f"text: {visible(str(corpus.source))}, SHA-256 {corpus.sha256}")
     print(f"{args.split} loss {loss:.4f}")

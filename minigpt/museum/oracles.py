@@ -184,7 +184,8 @@ def shards_are_the_whole():
     trainer, losses, vectors = small_trainer(), [], []
     for trainer.step in range(2):
         loss_of_parts = trainer.compute_gradients()
-        ids, targets = (np.concatenate(rows) for rows in list(zip(*trainer.shards()))[2:])
+        batches = [part.batch for part in trainer.parts()]
+        ids, targets = (np.concatenate([batch[name] for batch in batches]) for name in ("ids", "targets"))
         whole, grads = trainer.model.loss_and_grads(ids, targets)
         losses.append((loss_of_parts, whole))
         vectors.append((trainer.gradients[0].vector.copy(), np.concatenate([g.ravel() for g in grads.values()])))
@@ -194,19 +195,22 @@ def shards_are_the_whole():
 @compared()
 def validation_loss():
     """Validation loss in batches of unequal size against the mean over windows, one by one."""
+    from minigpt.objectives import NextToken
     from minigpt.training import Workers, evaluate
 
     model, tokens = random_model(), np.random.default_rng(15).integers(0, 11, 60)
     windows = [model.loss(tokens[i : i + 7][None], tokens[i + 1 : i + 8][None]) for i in range(0, 56, 7)]
-    return {"loss": (evaluate(model, tokens, 3, Workers(1)), sum(windows) / len(windows))}
+    return {"loss": (evaluate(model, NextToken(7).walk(tokens, 3), Workers(1)), sum(windows) / len(windows))}
 
 
 @compared(limit=0)
 def random_streams():
     """Every place in a run (step, micro-batch, batch or dropout of a shard) has random numbers of its own: how many different first draws."""
+    from minigpt.training.step import generator
+
     trainer, draws = small_trainer(), []
     for trainer.step in range(2):
-        draws.append({float(trainer.generator(micro, stream).random()) for micro in range(2) for stream in range(3)})
+        draws.append({float(generator(trainer.config, trainer.step, micro, stream).random()) for micro in range(2) for stream in range(3)})
     return {"streams of a step": (len(draws[0]), 6), "streams of two steps": (len(draws[0] | draws[1]), 12)}
 
 

@@ -11,7 +11,7 @@ from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.profile.clock import TimedArray, TimedWorkers, timed_ops, timing
 from minigpt.profile.table import GEMM_SIZE, WAITING, OpTime, Profile
-from minigpt.training.trainer import make_optimizer
+from minigpt.training.step import make_optimizer
 
 WARM_UP_STEPS = 3  # of either copy, before anything counts
 STEPS_IN_TURN = 4  # of one copy, before it is the other's turn

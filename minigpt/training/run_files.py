@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 from minigpt import checkpoint
+from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.files import write_atomically
+from minigpt.files import Missing, Values, read_bytes, read_json, write_atomically
 from minigpt.training.config import TrainConfig
 
 LAST, BEST, METRICS, LOSS_CURVE = "last", "best", "metrics.jsonl", "loss.png"  # a run's files in its folder
@@ -34,11 +35,9 @@ def read_metrics(path, say=None):
     line.
     """
     try:
-        lines = Path(path).read_bytes().split(b"\n")
-    except FileNotFoundError:
+        lines = read_bytes(path).split(b"\n")
+    except Missing:
         return []
-    except OSError as error:
-        raise MinigptError(f"{path} can't be read: {error.strerror or error}") from None
     rows = []
     for number, line in enumerate(lines, 1):
         row = parse_row(line)
@@ -118,19 +117,18 @@ def run_files(folder):
     of the same name that no run of ours wrote.
     """
     found = [name for name in (LAST, BEST, METRICS) if os.path.lexists(folder / name)]
-    for name in found:
-        ours = is_metrics_file if name == METRICS else is_checkpoint_folder
-        if not ours(folder / name):
-            raise MinigptError(
-                f"{folder / name} was not written by a run, and a run would write there; choose another folder"
-            )
+    foreign = [name for name in found if not is_ours(folder / name)]
     if os.path.lexists(folder / LOSS_CURVE):
-        if not found:
-            raise MinigptError(
-                f"{folder / LOSS_CURVE} was not written by a run, and a run would replace it; choose another folder"
-            )
-        found.append(LOSS_CURVE)
+        (found if found else foreign).append(LOSS_CURVE)  # a picture is as good as what lies beside it
+    for name in foreign:
+        what = f"{folder / name} was not written by a run"
+        raise MinigptError(f"{what}, and a run would write there; choose another folder")
     return found
+
+
+def is_ours(path):
+    """Whether a run wrote the checkpoint folder or metrics file at a path."""
+    return is_metrics_file(path) if path.name == METRICS else is_checkpoint_folder(path)
 
 
 def is_checkpoint_folder(path):
@@ -149,8 +147,8 @@ def is_metrics_file(path):
     was resumed at its start.
     """
     try:
-        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-    except OSError:
+        lines = [line for line in read_bytes(path).split(b"\n") if line.strip()]
+    except MinigptError:
         return False
     if not lines or parse_row(lines[0]) is not None:
         return True
@@ -161,9 +159,8 @@ def check_profile_files(folder):
     """MinigptError where a profile would replace a file that is not one of an earlier profile."""
     chart, figures = folder / PROFILE_CHART, folder / PROFILE_FIGURES
     try:
-        values = json.loads(figures.read_text(encoding="utf-8"))
-        ours = isinstance(values, dict) and {"step_seconds", "rows"} <= set(values)
-    except (OSError, ValueError, RecursionError):
+        ours = {"step_seconds", "rows"} <= set(read_json(figures))
+    except MinigptError:
         ours = False
     for path in [] if ours else [path for path in (figures, chart) if os.path.lexists(path)]:
         raise MinigptError(f"{path} was not written by a profile, and this one would replace it; choose another folder")
@@ -172,35 +169,40 @@ def check_profile_files(folder):
 # Going on with a run
 
 
-def check_unchanged(field, saved, given, directory):
-    """MinigptError where a setting is not the one that a run was started with."""
-    if saved != given:
-        raise MinigptError(
-            f"{field} is {given}, the run in {directory} was started with {saved}; resume it with that, or start in another folder"
-        )
+def check_same_run(saved, given, directory):
+    """MinigptError naming the first setting that is not the one that a run was started with.
+
+    saved, given: name -> value, of the run in a directory and of the one that is to go on with it.
+    """
+    for name, value in saved.items():
+        if name not in CHANGEABLE_SETTINGS and value != given.get(name):
+            advice = "resume it with that, or start in another folder"
+            raise MinigptError(
+                f"{name} is {given.get(name)}, the run in {directory} was started with {value}; {advice}"
+            )
 
 
 def check_state(values, directory):
-    """MinigptError where a trainer's state is missing, or lacks what a run needs to go on."""
+    """MinigptError where a trainer's state, a dict, is missing, or lacks what a run needs to go on.
+
+    A setting that is newer than the run is filled in: it had its default's effect.
+    """
     if values is None:
         raise MinigptError(f"{directory}: a model without a trainer's state, it can't be resumed")
-    kinds = {
-        "step": int,
-        "seconds": int | float,
-        "best": int | float | None,
-        "losses": list,
-        "config": dict,
-        "data_sha256": str | None,
-    }
-    for key, kind in kinds.items():
-        if key not in values or not isinstance(values[key], kind):
-            raise MinigptError(f"{directory}: trainer.json is damaged, {key} is {values.get(key)!r}")
+    state = Values(values, f"{directory}: trainer.json is damaged")
+    state.whole("step", at_least=0)
+    state.number("seconds", at_least=0)
+    state.number("best", default=None)
+    state.numbers("losses")
+    state.text("data_sha256", default=None)
+    config = state.section("config")
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    for field in values["config"]:
-        if field not in fields:
+    for name in config:
+        if name not in fields:
             raise MinigptError(
-                f"{directory}: the run has a setting {field}, which this version of minigpt does not know"
+                f"{directory}: the run has a setting {shortened(name)}, which this version of minigpt does not know"
             )
-    for field, default in fields.items():  # a setting that is newer than the run had its default's effect
-        if values["config"].setdefault(field, default) is dataclasses.MISSING:
-            raise MinigptError(f"{directory}: trainer.json is damaged, the setting {field} is missing")
+    for name, default in fields.items():
+        if values["config"].setdefault(name, default) is dataclasses.MISSING:
+            raise MinigptError(f"{directory}: trainer.json is damaged, the setting {name} is missing")
+    config.config(TrainConfig)

@@ -55,7 +55,9 @@ class RunLock:
                 locked = lock(handle)
                 if locked is False:
                     holder = describe_holder(path)
-                    raise MinigptError(f"folder {self.folder} is in use: {holder}; wait for it, or choose another folder")
+                    raise MinigptError(
+                        f"folder {self.folder} is in use: {holder}; wait for it, or choose another folder"
+                    )
                 if is_file_at(handle, path):  # a run that ended meanwhile may have removed the file that we opened
                     check_ours(handle, path)
                     break

@@ -1,8 +1,9 @@
 """Work on several cores: shards of a batch on threads, with BLAS held to one thread meanwhile.
 
-NumPy lets go of the interpreter in element-wise functions and in products, so threads of Python run all of a step side by side; BLAS's own
-threads would speed up the products only: 50 ms against 64 ms a step (4 layers, 128 channels, batch 12 x 64, two cores). They would change the bits
-as well, since BLAS adds in another order on several threads: measured at that size and at GPT-2's 124M.
+NumPy lets go of the interpreter in element-wise functions and in products, so threads of Python run
+all of a step side by side; BLAS's own threads would speed up the products only: 50 ms against 64 ms
+a step (4 layers, 128 channels, batch 12 x 64, two cores). They would change the bits as well, since
+BLAS adds in another order on several threads: measured at that size and at GPT-2's 124M.
 """
 
 import sys
@@ -20,7 +21,8 @@ SWITCH_INTERVAL = 1e-4  # seconds after which a thread that waits for the interp
 
 
 def candidates(most, shards):
-    """Numbers of threads worth a measurement, the largest first: for each number of rounds that doubles, the fewest threads that need no more.
+    """Numbers of threads worth a measurement, the largest first: for each number of rounds that
+    doubles, the fewest threads that need no more.
 
     8 shards: 8, 4, 2, 1, which take 1, 2, 4 and 8 rounds. -> list
     """
@@ -33,10 +35,12 @@ def candidates(most, shards):
 
 
 def measure_threads(work, counts, seconds=0.6, rounds=20):
-    """Time work(workers) with each number of threads: once to warm up, then in turn, at least once and as often as `seconds` and `rounds` allow.
+    """Time work(workers) with each number of threads: once to warm up, then in turn, at least once
+    and as often as `seconds` and `rounds` allow.
 
-    counts: numbers of threads, the largest first; once one takes half as long again as the best, fewer are not tried.
-    -> number of threads -> the least seconds that it took: other programs only ever add to them.
+    counts: numbers of threads, the largest first; once one takes half as long again as the best,
+    fewer are not tried. -> number of threads -> the least seconds that it took: other programs only
+    ever add to them.
     """
     teams, best = {}, {}
 
@@ -61,9 +65,11 @@ def measure_threads(work, counts, seconds=0.6, rounds=20):
 
 
 class Workers:
-    """A pool of threads that runs functions over parts in order, with BLAS at one thread and floating-point warnings off.
+    """A pool of threads that runs functions over parts in order, with BLAS at one thread and
+    floating-point warnings off.
 
-    Overflow is not an error here: training checks its loss and gradients itself, and says where they went wrong.
+    Overflow is not an error here: training checks its loss and gradients itself, and says where
+    they went wrong.
     """
 
     def __init__(self, threads=None):
@@ -71,14 +77,19 @@ class Workers:
         self.threads = usable_threads() if threads is None else threads
         check_threads(self.threads)
         self.blas = ThreadpoolController().select(user_api="blas")
-        self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None  # the calling thread works as well
+        self.pool = (
+            ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        )  # the calling thread works as well
 
     @contextmanager
     def one_blas_thread(self):
-        """Hold BLAS to one thread as long as the context lasts, and have threads hand over the interpreter soon; decoding outside has all cores.
+        """Hold BLAS to one thread as long as the context lasts, and have threads hand over the
+        interpreter soon; decoding outside has all cores.
 
-        A thread that comes back from NumPy asks for the interpreter and gets it at the latest after the switch interval: 5 ms unless set, in which
-        the other one may well finish its piece of Python and wait in turn. 25.7 against 28.0 ms a step (4 layers, 128 channels, batch 12 x 64).
+        A thread that comes back from NumPy asks for the interpreter and gets it at the latest after
+        the switch interval: 5 ms unless set, in which the other one may well finish its piece of
+        Python and wait in turn. 25.7 against 28.0 ms a step (4 layers, 128 channels, batch 12 x
+        64).
         """
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,9 +1,5 @@
 """The training loop: batches in, better parameters out, and everything written down so that it can
 be stopped and taken up again.
-
-Every random choice is drawn from a generator made for its place in the run, from (seed, step,
-micro-batch, shard): no generator is saved, and a run that was stopped and resumed draws the same
-batches and dropout masks as one that was not.
 """
 
 import dataclasses
@@ -15,30 +11,36 @@ import numpy as np
 from tqdm import tqdm
 
 from minigpt import checkpoint
-from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
 from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.models import load
+from minigpt.objectives import NextToken
 from minigpt.observe import first_not_finite
-from minigpt.ops.loss import count_targets
-from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm
-from minigpt.optim.base import slices
+from minigpt.optim import SCHEDULES, clip_by_norm
 from minigpt.training.diagnosis import diagnosis, first_not_finite_name
 from minigpt.training.interrupt import Interrupted, StopRequest
 from minigpt.training.run_files import (
     BEST,
-    CHANGEABLE_SETTINGS,
     LAST,
     LOSS_CURVE,
     METRICS,
     add_metrics,
+    check_same_run,
     check_state,
-    check_unchanged,
     keep_metrics,
     read_metrics,
     set_aside,
 )
 from minigpt.training.run_lock import RunLock
+from minigpt.training.step import (
+    add_gradients,
+    compute_gradients,
+    count_of,
+    draw_parts,
+    evaluate,
+    make_optimizer,
+    training_memory,
+)
 from minigpt.training.threads import Workers, candidates, measure_threads
 
 REPORT_INTERVAL = 10  # steps between lines of metrics.jsonl
@@ -47,17 +49,6 @@ WORTH_MEASURING = 50  # steps; a shorter run takes the number of threads that sh
 
 class Diverged(MinigptError):
     """The loss or a gradient is no longer finite."""
-
-
-def make_optimizer(model, config):
-    """The optimizer that a TrainConfig names, for a model."""
-    if config.optimizer == "sgd":
-        return SGD(model.store, config.lr, config.beta1, config.weight_decay)
-    betas = (config.beta1, config.beta2)
-    if config.optimizer == "adamw":
-        return AdamW(model.store, config.lr, betas, weight_decay=config.weight_decay)
-    return Muon(model.store, model.hidden_matrices, config.lr, config.muon_lr, newton_schulz_steps=config.newton_schulz_steps,
-                betas=betas, weight_decay=config.weight_decay)  # fmt: skip
 
 
 class Trainer:
@@ -73,6 +64,7 @@ class Trainer:
         *,
         config,
         out,
+        objective=None,
         tokenizer=None,
         data_sha256=None,
         threads="auto",
@@ -83,7 +75,8 @@ class Trainer:
         """model: a GPT; train_tokens, val_tokens: integer arrays (N,); config: a TrainConfig; out:
         a directory.
 
-        tokenizer and data_sha256 are saved with the run; threads: a number, or "auto" to measure
+        objective: what makes batches of the tokens, NextToken unless given; tokenizer and
+        data_sha256 are saved with the run; threads: a number, or "auto" to measure
         which is fastest; say: where messages and samples go; bar: whether to draw one of progress;
         band: what is normal for this run (a bands.Band), to compare it with. MinigptError for texts
         that are too short, tokens out of range, too many threads, or a run that would not fit into
@@ -92,12 +85,9 @@ class Trainer:
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
         self.data_sha256, self.say, self.bar, self.band = data_sha256, say, bar, band
-        for name, tokens in (("training text", train_tokens), ("validation text", val_tokens)):
-            check_length(tokens, model.config.block_size, name)
-            if int(tokens.max()) >= model.config.vocab_size:
-                raise MinigptError(
-                    f"{name}: token id {int(tokens.max())}, the model's vocab_size is {model.config.vocab_size}"
-                )
+        self.objective = objective or NextToken(model.config.block_size)
+        self.objective.check(train_tokens, model.config.vocab_size, "training text")
+        self.objective.check(val_tokens, model.config.vocab_size, "validation text")
         check_threads(threads, config.shards)
         check_memory(training_memory(model, config, threads), f"training this model on batches of {config.batch_size}")
         self.threads = threads
@@ -131,13 +121,11 @@ class Trainer:
 
     def train(self):
         """run, in a folder that is this trainer's own."""
-        config, began, before = self.config, time.perf_counter(), self.seconds
         self.choose_threads()
-        bar = tqdm(
-            total=config.steps, initial=self.step, unit="step", disable=None if self.bar else True, dynamic_ncols=True
-        )
+        config, self.began = self.config, time.perf_counter() - self.seconds
         tokens = config.batch_size * config.accumulate * self.model.config.block_size
-        with bar, StopRequest() as stop:
+        options = {"total": config.steps, "initial": self.step, "unit": "step", "dynamic_ncols": True}
+        with tqdm(**options, disable=None if self.bar else True) as bar, StopRequest() as stop:
             if self.step == 0:
                 self.save(LAST)  # so that even a run that is stopped at once can be resumed
             while self.step < config.steps:
@@ -146,33 +134,36 @@ class Trainer:
                 rate = tokens / (time.perf_counter() - started)
                 self.step += 1
                 self.losses.append(loss)
-                self.seconds = before + time.perf_counter() - began
-                bar.set_postfix_str(
-                    f"loss {loss:.3f}, lr {self.optimizer.lr * factor:.2e}, {rate:,.0f} tokens/s", refresh=False
-                )
+                self.seconds = time.perf_counter() - self.began
+                lr = self.optimizer.lr * factor
+                bar.set_postfix_str(f"loss {loss:.3f}, lr {lr:.2e}, {rate:,.0f} tokens/s", refresh=False)
                 bar.update()
+                self.take_stock(norm, lr, bar)
                 last = self.step == config.steps
-                evaluate = self.step % config.eval_interval == 0 or last
-                if evaluate:
-                    self.val_loss = self.evaluate()
-                    self.seconds = before + time.perf_counter() - began
-                if evaluate or self.step % REPORT_INTERVAL == 0:
-                    row = self.write_metrics(norm, factor, self.val_loss if evaluate else None)
-                if evaluate:
-                    self.announce(bar, row["train_loss"])
-                    if self.val_loss < self.best:
-                        self.best = self.val_loss
-                        self.save(BEST)
                 if self.step % config.save_interval == 0 or last or stop:
                     self.save(LAST)
                 if stop and not last:
                     where = f"step {self.step} of {config.steps}"
-                    raise Interrupted(
-                        f"stopped and saved after {where}; the same command with --resume goes on from there",
-                        stop.signal,
-                    )
+                    message = f"stopped and saved after {where}; the same command with --resume goes on from there"
+                    raise Interrupted(message, stop.signal)
         self.draw()
         return self.val_loss
+
+    def take_stock(self, norm, lr, bar):
+        """After a step, where it is time: evaluate, write a row of metrics, say how it goes, and
+        keep the best model.
+        """
+        evaluating = self.step % self.config.eval_interval == 0 or self.step == self.config.steps
+        if evaluating:
+            self.val_loss = self.evaluate()
+            self.seconds = time.perf_counter() - self.began
+        if evaluating or self.step % REPORT_INTERVAL == 0:
+            row = self.write_metrics(norm, lr, self.val_loss if evaluating else None)
+        if evaluating:
+            self.announce(bar, row["train_loss"])
+            if self.val_loss < self.best:
+                self.best = self.val_loss
+                self.save(BEST)
 
     def choose_threads(self):
         """Settle on a number of threads, and say which and why. With "auto", time this step's
@@ -191,17 +182,14 @@ class Trainer:
             chosen = self.workers
             try:
                 with chosen.one_blas_thread():
-                    seconds = measure_threads(
-                        work, candidates(threads, self.config.shards), rounds=(self.config.steps - self.step) // 50
-                    )
+                    rounds = (self.config.steps - self.step) // 50
+                    seconds = measure_threads(work, candidates(threads, self.config.shards), rounds=rounds)
             finally:
                 self.workers = chosen
-            threads = min(
-                seconds, key=lambda count: seconds[count] * (1 if count == max(seconds) else 1.1)
-            )  # other programs go, the run stays
-            measured = "; gradients of a step: " + ", ".join(
-                f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items())
-            )
+            # the largest number is given up for a clear gain only: other programs go, the run stays
+            threads = min(seconds, key=lambda count: seconds[count] * (1 if count == max(seconds) else 1.1))
+            times = (f"{1000 * took:.3g} ms on {count}" for count, took in sorted(seconds.items()))
+            measured = f"; gradients of a step: {', '.join(times)}"
             if threads != chosen.threads:
                 chosen.close()
                 self.workers = Workers(threads)
@@ -220,84 +208,46 @@ class Trainer:
             norm = clip_by_norm(total, self.config.clip)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise Diverged(self.diagnose(loss))
-            factor = SCHEDULES[self.config.schedule](
-                self.step, self.config.steps, self.config.warmup, self.config.final_lr
-            )
+            c = self.config
+            factor = SCHEDULES[c.schedule](self.step, c.steps, c.warmup, c.final_lr)
             self.optimizer.step(self.model.store, total, factor, self.workers.map)
         return loss, norm, factor
 
     def compute_gradients(self):
-        """Loss of this step's batches; their gradient is left in gradients[0]. Shards add up in one
-        order, whatever the threads.
-        """
-        parts = list(self.shards())
-        count = sum(count_targets(targets) for *_, targets in parts)
+        """Mean loss of this step's batches; their gradient is left in gradients[0]."""
+        parts, workers = self.parts(), self.workers
+        return compute_gradients(self.model, parts, self.gradients, config=self.config, step=self.step, workers=workers)
 
-        def work(
-            shard,
-        ):  # one gradient store a shard, and micro-batches in turn: no two threads add into the same numbers
-            gradient = self.gradients[shard]
-            gradient.vector[:] = 0
-            return sum(
-                float(
-                    self.model.add_gradients(
-                        gradient, ids, targets, self.generator(micro, s + 1), count, self.config.recompute
-                    )
-                )
-                for micro, s, ids, targets in parts
-                if s == shard
-            )
-
-        def add(part):
-            for gradient in self.gradients[1:]:
-                self.gradients[0].vector[part] += gradient.vector[part]
-
-        loss = sum(self.workers.map(work, range(self.config.shards)))
-        self.workers.map(add, slices(self.gradients[0].vector.size, self.workers.threads))
-        return loss
-
-    def shards(self):
-        """The windows of this step: yields (micro-batch, shard, ids, targets)."""
-        for micro in range(self.config.accumulate):
-            rng = self.generator(micro, 0)
-            ids, targets = draw_batch(self.train_tokens, self.config.batch_size, self.model.config.block_size, rng)
-            pieces = zip(np.array_split(ids, self.config.shards), np.array_split(targets, self.config.shards))
-            for shard, (shard_ids, shard_targets) in enumerate(pieces):
-                yield micro, shard, shard_ids, shard_targets
-
-    def generator(self, micro, stream):
-        """The generator of one place in the run: stream 0 draws a batch, stream s + 1 is dropout in
-        shard s.
-        """
-        return np.random.default_rng([self.config.seed, self.step, micro, stream])
+    def parts(self):
+        """The batches of this step, cut into shards -> list of Part."""
+        return draw_parts(self.objective, self.train_tokens, self.config, self.step)
 
     def evaluate(self):
         """Mean loss over consecutive windows of the whole validation split, without dropout."""
-        rows = -(
-            -self.config.batch_size // self.config.shards
-        )  # as many as a thread has in a step, so that it takes no more memory than one
-        return evaluate(self.model, self.val_tokens, rows, self.workers)
+        rows = -(-self.config.batch_size // self.config.shards)  # as many as a thread has in a step: no more memory
+        return evaluate(self.model, self.objective.walk(self.val_tokens, rows), self.workers)
 
     def diagnose(self, loss):
         """Where the numbers of this step first went wrong, as a message."""
-        parts = list(self.shards())
-        count = sum(count_targets(targets) for *_, targets in parts)
-        places = (self.first_not_finite(*part, count) for part in parts)
+        parts = self.parts()
+        count = count_of(parts)
+        places = (self.first_not_finite(part, count) for part in parts)
         what = diagnosis(loss, self.model.parameters, self.gradients[0], places)
         last = self.out / LAST
         return f"step {self.step + 1}: {what}. {last} holds the last good checkpoint; a lower learning rate may help"
 
-    def first_not_finite(self, micro, shard, ids, targets, count):
-        """The place where numbers first go wrong in one shard of this step, None where nowhere."""
-        gradient, rng = self.model.store.zeros_like(), self.generator(micro, shard + 1)
-        return first_not_finite(lambda: self.model.add_gradients(gradient, ids, targets, rng, count, True))
+    def first_not_finite(self, part, count):
+        """The place where numbers first go wrong in one part of this step, None where nowhere."""
+        gradient = self.model.store.zeros_like()
+        settings = {"step": self.step, "count": count, "recompute": True}
+        return first_not_finite(lambda: add_gradients(self.model, gradient, part, self.config, **settings))
 
-    def write_metrics(self, norm, factor, val_loss):
+    def write_metrics(self, norm, lr, val_loss):
         """Add a row to metrics.jsonl -> the row."""
         row = {"step": self.step, "seconds": round(self.seconds, 3), "train_loss": sum(self.losses) / len(self.losses)}
         if val_loss is not None:
             row["val_loss"] = val_loss
-        row |= {"lr": self.optimizer.lr * factor, "gradient_norm": norm, "data_sha256": self.data_sha256}
+        row |= {"lr": lr, "gradient_norm": norm, "data_sha256": self.data_sha256}
         self.losses.clear()
         add_metrics(self.out / METRICS, row)
         return row
@@ -350,10 +300,8 @@ class Trainer:
         """
         damaged = first_not_finite_name(self.model.parameters)
         if damaged:  # the last update blew up: a checkpoint of it would replace a good one
-            raise Diverged(
-                f"step {self.step}: parameter {damaged} is not finite any more; "
-                f"{self.out / LAST} holds the last good checkpoint"
-            )
+            good = f"{self.out / LAST} holds the last good checkpoint"
+            raise Diverged(f"step {self.step}: parameter {damaged} is not finite any more; {good}")
         state = None
         if name == LAST:
             values = {
@@ -383,19 +331,17 @@ class Trainer:
         """resume, from a folder that is locked."""
         saved, values = load(directory), checkpoint.load_state_values(directory)
         check_state(values, directory)
-        check_unchanged("the text's SHA-256", values["data_sha256"], self.data_sha256, directory)
-        for field, value in dataclasses.asdict(saved.config).items():
-            check_unchanged(field, value, getattr(self.model.config, field), directory)
-        for field, value in values["config"].items():
-            if field not in CHANGEABLE_SETTINGS:
-                check_unchanged(field, value, getattr(self.config, field), directory)
-        if values["config"]["steps"] != self.config.steps:
-            self.say(
-                f"steps: {self.config.steps} in place of {values['config']['steps']}; the learning rate follows the new schedule from here"
-            )
-        _, tensors = checkpoint.load_state(
-            directory, {name: value.shape for name, value in self.optimizer.state.items()}
+        check_same_run(
+            {"the text's SHA-256": values["data_sha256"]} | dataclasses.asdict(saved.config) | values["config"],
+            {"the text's SHA-256": self.data_sha256}
+            | dataclasses.asdict(self.model.config)
+            | dataclasses.asdict(self.config),
+            directory,
         )
+        if (steps := values["config"]["steps"]) != self.config.steps:
+            schedule = "the learning rate follows the new schedule from here"
+            self.say(f"steps: {self.config.steps} in place of {steps}; {schedule}")
+        _, tensors = checkpoint.load_state(directory, {name: v.shape for name, v in self.optimizer.state.items()})
         self.model.store.vector[:] = saved.store.vector
         for name, value in tensors.items():
             self.optimizer.state[name][...] = value
@@ -412,35 +358,3 @@ def first_ids(tokenizer):
         return tokenizer.encode("\n")
     except MinigptError:
         return np.array([0])
-
-
-def evaluate(model, tokens, batch_size, workers):
-    """Mean loss in nats over consecutive, non-overlapping windows of block_size tokens; a last
-    incomplete window is left out.
-
-    tokens (N,) with at least block_size + 1: MinigptError; workers: a Workers whose threads take a
-    batch of batch_size windows each. -> float
-    """
-    check_length(tokens, model.config.block_size)
-
-    def work(batch):
-        return float(model.loss(*batch)) * len(batch[0])
-
-    with workers.one_blas_thread():
-        batches = list(consecutive_batches(tokens, batch_size, model.config.block_size))
-        return sum(workers.map(work, batches)) / sum(len(ids) for ids, _ in batches)
-
-
-def training_memory(model, config, threads="auto"):
-    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the
-    activations of the shards at work at a time.
-
-    22 C numbers a token and layer: less than any attention, MLP and normalisation keep (measured at
-    6 layers of 384 channels, T=256: 24). Recomputed layers keep C.
-    """
-    c = model.config
-    at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
-    tokens = at_work * -(-config.batch_size // config.shards) * c.block_size
-    layers = c.n_layer + 22 if config.recompute else c.n_layer * 22  # in units of C numbers a token
-    activations = tokens * (layers * c.n_embd + 2 * c.vocab_size)
-    return model.dtype.itemsize * (model.num_parameters * (2 + config.shards) + activations)

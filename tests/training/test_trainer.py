@@ -14,9 +14,10 @@ import minigpt
 from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint, machine
 from minigpt.data import consecutive_batches, draw_batch
 from minigpt.machine import THREAD_SETTINGS, keep_freed_memory, thread_settings, usable_threads
+from minigpt.objectives import Batch, NextToken
 from minigpt.training import Diverged, Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
+from minigpt.training.step import Part, generator, training_memory
 from minigpt.training.threads import candidates, measure_threads
-from minigpt.training.trainer import training_memory
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n" * 12
 TOKENIZER = CharTokenizer.from_text(TEXT)
@@ -274,12 +275,13 @@ def test_gradient_does_not_depend_on_how_the_batch_is_cut(tmp_path):
         t = trainer(tmp_path, dropout=0.0, shards=shards, dtype=np.float64, accumulate=2)
         if ignored:  # some shards then have no target that counts at all
             parts = [
-                (m, s, i, np.where(np.arange(8) < 2 * s, y, -100))
-                for m, s, i, y in trainer(tmp_path, shards=3, accumulate=2).shards()
+                Part(m, i, Batch({"ids": b["ids"], "targets": np.where(np.arange(8) < 2 * i, b["targets"], -100)}))
+                for m, i, b in trainer(tmp_path, shards=3, accumulate=2).parts()
             ]
             if shards == 1:
-                parts = [(0, 0, *map(np.concatenate, zip(*[part[2:] for part in parts])))]
-            t.shards = lambda parts=parts: iter(parts)
+                whole = {name: np.concatenate([p.batch[name] for p in parts]) for name in ("ids", "targets")}
+                parts = [Part(0, 0, Batch(whole))]
+            t.parts = lambda parts=parts: parts
         loss = t.compute_gradients()
         gradients.append((loss, t.gradients[0].vector.copy()))
     for a, b in (gradients[:2], gradients[2:]):
@@ -289,9 +291,8 @@ def test_gradient_does_not_depend_on_how_the_batch_is_cut(tmp_path):
 
 def test_dropout_and_batches_differ_by_place(tmp_path):
     t = trainer(tmp_path, accumulate=2)
-    draws = {float(t.generator(micro, stream).random()) for micro in range(3) for stream in range(4)}
-    t.step = 1
-    assert len(draws | {float(t.generator(0, 0).random())}) == 13
+    draws = {float(generator(t.config, 0, micro, stream).random()) for micro in range(3) for stream in range(4)}
+    assert len(draws | {float(generator(t.config, 1, 0, 0).random())}) == 13
 
 
 def test_validation_loss_is_the_mean_over_all_windows(tmp_path, rng):
@@ -299,7 +300,9 @@ def test_validation_loss_is_the_mean_over_all_windows(tmp_path, rng):
     tokens = t.val_tokens[:100]
     losses = [float(t.model.loss(tokens[i : i + 8][None], tokens[i + 1 : i + 9][None])) for i in range(0, 96, 8)]
     for batch_size in (1, 5, 100):
-        assert evaluate(t.model, tokens, batch_size, Workers(2)) == pytest.approx(np.mean(losses), rel=1e-12)
+        assert evaluate(t.model, NextToken(8).walk(tokens, batch_size), Workers(2)) == pytest.approx(
+            np.mean(losses), rel=1e-12
+        )
 
 
 def test_windows_are_shifted_by_one_and_stay_inside(rng):
@@ -324,7 +327,7 @@ def test_metrics_and_files_of_a_run(tmp_path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     best = min(rows, key=lambda row: row["val_loss"])
     model = minigpt.load(tmp_path / "best")
-    assert evaluate(model, t.val_tokens, 5, Workers(1)) == pytest.approx(best["val_loss"])
+    assert evaluate(model, NextToken(8).walk(t.val_tokens, 5), Workers(1)) == pytest.approx(best["val_loss"])
     assert checkpoint.load_tokenizer(tmp_path / "last").characters == TOKENIZER.characters
 
 
@@ -368,7 +371,10 @@ def test_activation_that_overflows_is_named(tmp_path):
         t.train_step()
 
 
-@pytest.mark.parametrize(("name", "place"), [("h.0.mlp.c_fc.weight", r"h\.0\.mlp\.c_fc: linear_forward"), ("ln_f.weight", "ln_f: layernorm_forward")])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("h.0.mlp.c_fc.weight", r"h\.0\.mlp\.c_fc: linear_forward"), ("ln_f.weight", "ln_f: layernorm_forward")],
+)
 def test_first_place_of_an_overflow_is_named(tmp_path, name, place):
     t = trainer(tmp_path, dropout=0.0)
     t.model.parameters[name][...] = 3e38
@@ -500,7 +506,7 @@ def test_resume_refuses_settings_that_this_version_does_not_know_or_misses(tmp_p
     ]
     config["swirl"] = 1
     path.write_text(json.dumps(saved), encoding="utf-8")
-    with pytest.raises(MinigptError, match="a setting swirl, which this version of minigpt does not know"):
+    with pytest.raises(MinigptError, match="a setting 'swirl', which this version of minigpt does not know"):
         trainer(tmp_path, 1, steps=2).resume()
     del config["swirl"], config["steps"]
     path.write_text(json.dumps(saved), encoding="utf-8")

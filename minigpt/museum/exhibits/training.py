@@ -7,8 +7,8 @@ EXHIBITS = [
     other(
         "trainer: shard means averaged though their token counts differ",
         Edit(
-            "training.trainer", "Trainer.compute_gradients",
-            "self.generator(micro, s + 1), count,", "self.generator(micro, s + 1), count_targets(targets) * len(parts),",
+            "training.step", "compute_gradients",
+            "count=count", "count=part.batch.count * len(parts)",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "tokens of small shards weigh more: the result depends on how a batch is cut",
@@ -16,41 +16,41 @@ EXHIBITS = [
     other(
         "trainer: micro-batches added up without dividing",
         Edit(
-            "training.trainer", "Trainer.compute_gradients",
-            "self.generator(micro, s + 1), count,", "self.generator(micro, s + 1), None,",
+            "training.step", "compute_gradients",
+            "count=count", "count=None",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "the gradient grows with accumulation and threads; clipping or Adam hides it, the printed loss does not",
     ),
     other(
         "trainer: gradients not set to zero between steps",
-        Edit("training.trainer", "Trainer.compute_gradients", "gradient.vector[:] = 0", "pass"),
+        Edit("training.step", "compute_gradients", "gradients[shard].vector[:] = 0", "pass"),
         "invariance: shards = whole", shards_are_the_whole, "gradient",
         "like momentum of 1: falls fast, then swings and diverges",
     ),
     other(
         "trainer: the last shard left out of the sum",
-        Edit("training.trainer", "Trainer.compute_gradients", "self.gradients[1:]", "self.gradients[1:-1]"),
+        Edit("training.step", "compute_gradients", "gradients[1:]", "gradients[1:-1]"),
         "invariance: shards = whole", shards_are_the_whole, "gradient",
         "learns from half of the data that it reads; the printed loss is right",
     ),
     other(
         "trainer: every step draws the same batch",
-        Edit("training.trainer", "Trainer.generator", "self.step, micro", "micro"),
+        Edit("training.step", "generator", "step, micro, stream]", "micro, stream]"),
         "accounting: random streams", random_streams, "streams of two steps",
         "training loss goes to zero, validation loss rises: one batch is learned by heart",
     ),
     other(
         "trainer: shards share one dropout stream",
-        Edit("training.trainer", "Trainer.generator", "micro, stream]", "micro, min(stream, 1)]"),
+        Edit("training.step", "generator", "micro, stream]", "micro, min(stream, 1)]"),
         "accounting: random streams", random_streams, "streams of a step, streams of two steps",
         "dropout's noise does not average out over shards",
     ),
     other(
         "validation: mean of the means of unequal batches",
         Edit(
-            "training.trainer", "evaluate",
-            "* len(batch[0])", "* sum(len(ids) for ids, _ in batches) / len(batches)",
+            "training.step", "evaluate",
+            "* batch.count", "* count / len(batches)",
         ),
         "accounting: every window once", validation_loss, "loss",
         "validation loss changes with the batch size",

@@ -1,0 +1,51 @@
+"""Recipes for tiny Shakespeare that are known to work; docs/RECIPE.md has what was tried, and what
+each is worth.
+"""
+
+ROTARY = {
+    "n_layer": 4,
+    "n_head": 2,
+    "n_embd": 128,
+    "bias": False,
+    "positions": "rotary",
+    "qk_norm": True,
+    "smear": True,
+}
+MUON = {
+    "optimizer": "muon",
+    "lr": 5e-3,
+    "muon_lr": 0.015,
+    "newton_schulz_steps": 3,
+    "warmup": 15,
+    "schedule": "linear",
+    "final_lr": 0.0,
+}
+
+# name -> (fields of the model's config, fields of TrainConfig)
+PRESETS = {
+    "quick": (
+        ROTARY | {"block_size": 128},
+        MUON | {"steps": 500, "batch_size": 8, "muon_lr": 0.02, "eval_interval": 250, "save_interval": 500},
+    ),
+    "default": (
+        ROTARY | {"block_size": 128},
+        MUON | {"steps": 1300, "batch_size": 8, "eval_interval": 650, "save_interval": 650},
+    ),
+    "best": (
+        ROTARY | {"block_size": 256, "n_layer": 5, "n_head": 3, "n_embd": 192},
+        MUON
+        | {
+            "steps": 1800,
+            "batch_size": 8,
+            "newton_schulz_steps": 4,
+            "weight_decay": 0.2,
+            "eval_interval": 300,
+            "save_interval": 300,
+        },
+    ),
+    # nanoGPT's README, "I only have a macbook": the CPU recipe for tiny Shakespeare
+    "nanogpt-cpu": (
+        {"block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False},
+        {"steps": 2000, "batch_size": 12, "optimizer": "adamw", "lr": 1e-3, "warmup": 100, "weight_decay": 0.1},
+    ),
+}
