@@ -370,3 +370,29 @@ def test_attend_backward_refuses_a_cache_of_newest_attention(rng):
     y, cache = attend(q, k, v, newest_scores=np.empty((B, H, 1, 6)))
     with pytest.raises(TypeError, match=r"no backward follows from a NewestAttentionCache: the weights .* written over"):
         attend_backward(y, cache)
+
+
+@pytest.mark.parametrize("forward", [attention_forward, lean_attention_forward])
+def test_attention_given_only_a_generator_drops_nothing(forward, rng):
+    q, k, v = rng.standard_normal((3, 2, 3, 5, 4))
+    np.testing.assert_array_equal(forward(q, k, v, rng=rng)[0], forward(q, k, v)[0])
+
+
+def test_lean_attention_draws_its_seed_from_a_wide_range(rng):
+    """A narrow range would give the same dropout again after a few steps."""
+    q, k, v = rng.standard_normal((3, 2, 3, 5, 4))
+    seeds = {lean_attention_forward(q, k, v, dropout=0.5, rng=rng)[1].seed for _ in range(8)}
+    assert len(seeds) == 8 and max(seeds) > 2**59
+
+
+@pytest.mark.parametrize("bias_shape", [(1, 1, "T", 1), (1, 1, 1, "T"), (1, 1, "T", "T"), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("T", [2, 5])
+def test_lean_attention_takes_the_block_of_its_bias(T, bias_shape, rng):
+    """Where a window makes the first key of a block another than 0, and where there are just two queries or keys."""
+    q, k, v = rng.standard_normal((3, 2, 3, T, 4))
+    bias, mask = rng.standard_normal([T if n == "T" else n for n in bias_shape]), Mask(causal=True, window=2 if T > 2 else 1)
+    (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias, block=1)
+    np.testing.assert_allclose(z, y, rtol=0, atol=1e-14)
+    dy = rng.standard_normal(y.shape)
+    for a, b in zip(lean_attention_backward(dy, lean), attention_backward(dy, plain)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)

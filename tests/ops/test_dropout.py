@@ -41,3 +41,19 @@ def test_dropout_off_is_the_identity(p, with_rng, rng):
 def test_dropout_masks_differ_from_call_to_call(rng):
     x = np.ones(100)
     assert (dropout_forward(x, 0.5, rng)[0] != dropout_forward(x, 0.5, rng)[0]).any()
+
+
+class Draws:
+    """A generator that draws what it is told."""
+
+    def __init__(self, values):
+        self.values = np.array(values, np.float32)
+
+    def random(self, shape, dtype):
+        return self.values.reshape(shape).astype(dtype)
+
+
+def test_dropout_keeps_a_draw_equal_to_p():
+    """Draws are of [0, 1): those below p are the share p, and p itself is the first to stay."""
+    y, _ = dropout_forward(np.ones(4), 0.25, Draws([0.0, 0.2499, 0.25, 0.99]))
+    np.testing.assert_array_equal(y, [0, 0, 4 / 3, 4 / 3])

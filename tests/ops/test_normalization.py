@@ -70,3 +70,10 @@ def test_normalization_of_a_constant_row_is_finite():
         np.testing.assert_array_equal(y, 0)
         assert all(np.isfinite(g).all() for g in backward(x, cache) if g is not None)
     assert np.abs(layernorm_forward(x, one)[0]).max() < 1e-3
+
+
+@pytest.mark.parametrize(("forward", "eps"), [(layernorm_forward, 1e-5), (rmsnorm_forward, 1e-6)])
+def test_norm_ops_default_eps(forward, eps, rng):
+    """On rows so small that eps is what counts: the documented value, T5's and GPT-2's."""
+    x, one = 1e-3 * rng.standard_normal((4, 7)), np.ones(7)
+    np.testing.assert_array_equal(forward(x, one)[0], forward(x, one, eps=eps)[0])

@@ -8,6 +8,8 @@ from op_cases import CASES, arrays_in, grads_of
 
 from minigpt import ops
 from minigpt.gradcheck import check_op, is_floating
+from minigpt.ops.attention import position_penalty
+from minigpt.ops.reductions import averaging
 
 
 @pytest.fixture(params=CASES)
@@ -145,3 +147,10 @@ def test_every_op_with_a_weight_can_do_without_its_gradient():
     able = {name for name in pairs if has("with_dweight", getattr(ops, f"{name}_backward"))}
     weighted = {name for name in pairs if has("weight", getattr(ops, f"{name}_forward"))}
     assert able == weighted - {"embedding"}  # whose backward gives nothing else: it need not be called
+
+
+def test_arrays_that_ops_keep_cannot_be_written_to():
+    """They are handed out again."""
+    for kept in (averaging(3, np.dtype(np.float32)), position_penalty(0, 4, 4, True, None, np.dtype(np.float32)), *ops.rotary_table(4, 2)):
+        with pytest.raises(ValueError, match="read-only"):
+            kept[0] = 1

@@ -91,3 +91,7 @@ def test_rotary_table_is_read_only_and_even():
         cos[0] = 0
     with pytest.raises(ValueError, match=r"a head has 5 channels.*even"):
         rotary_table(3, 5)
+
+
+def test_sinusoidal_positions_stand_side_by_side_unless_told():
+    np.testing.assert_array_equal(sinusoidal_positions(5, 6), sinusoidal_positions(5, 6, interleaved=False))
