@@ -27,13 +27,13 @@ def gelu_tanh_forward(x):
 
     x -> y, GeluTanhCache. An approximation of gelu_forward, good to 5e-4 (section 2 of the paper).
     """
-    cdf = x * x  # x**3 would be twenty times slower
+    cdf = x * x  # one array throughout: x^2 (x**3 would be twenty times slower)
     cdf *= 0.044715 * SQRT_2_OVER_PI
-    cdf += SQRT_2_OVER_PI
-    cdf *= x
-    np.tanh(cdf, out=cdf)
+    cdf += SQRT_2_OVER_PI  # z / x
+    cdf *= x  # z
+    np.tanh(cdf, out=cdf)  # tanh(z)
     cdf += 1
-    cdf *= 0.5
+    cdf *= 0.5  # (1 + tanh(z)) / 2
     return x * cdf, GeluTanhCache(x, cdf)
 
 
@@ -45,15 +45,15 @@ def gelu_tanh_backward(dy, cache):
         dx = dy * cdf * (1 + 2 (1 - cdf) x dz)
     """
     x, cdf = cache
-    dz2 = x * x  # becomes 2 x dz
+    dz2 = x * x  # x^2
     dz2 *= 6 * 0.044715 * SQRT_2_OVER_PI
-    dz2 += 2 * SQRT_2_OVER_PI
-    dz2 *= x
+    dz2 += 2 * SQRT_2_OVER_PI  # 2 dz
+    dz2 *= x  # 2 x dz
     slope = 1 - cdf
-    slope *= dz2
+    slope *= dz2  # 2 (1 - cdf) x dz
     slope += 1
-    slope *= cdf
-    slope *= dy
+    slope *= cdf  # dy/dx = cdf (1 + 2 (1 - cdf) x dz)
+    slope *= dy  # dx
     return slope
 
 
@@ -69,9 +69,9 @@ def gelu_forward(x):
 
     x -> y, GeluCache. BERT's and RoBERTa's activation (eq. 1 and 2 of the paper).
     """
-    cdf = erf(x * SQRT_HALF)
+    cdf = erf(x * SQRT_HALF)  # erf(x / sqrt(2))
     cdf += 1
-    cdf *= 0.5
+    cdf *= 0.5  # Phi(x)
     return x * cdf, GeluCache(x, cdf)
 
 
@@ -81,13 +81,13 @@ def gelu_backward(dy, cache):
         dx = dy * (Phi(x) + x * phi(x)),    phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
     """
     x, cdf = cache
-    slope = x * x
-    slope *= -0.5
-    np.exp(slope, out=slope)
-    slope *= x
-    slope *= 1 / math.sqrt(2 * math.pi)
-    slope += cdf
-    slope *= dy
+    slope = x * x  # x^2
+    slope *= -0.5  # -x^2 / 2
+    np.exp(slope, out=slope)  # sqrt(2 pi) phi(x)
+    slope *= x  # sqrt(2 pi) x phi(x)
+    slope *= 1 / math.sqrt(2 * math.pi)  # x phi(x)
+    slope += cdf  # dy/dx = Phi(x) + x phi(x)
+    slope *= dy  # dx
     return slope
 
 
@@ -118,10 +118,10 @@ def silu_forward(x):
 
     x -> y, SiluCache. The sigmoid is written with tanh because exp(-x) overflows at x = -89 in float32.
     """
-    s = x * 0.5
-    np.tanh(s, out=s)
+    s = x * 0.5  # x / 2
+    np.tanh(s, out=s)  # tanh(x / 2)
     s += 1
-    s *= 0.5
+    s *= 0.5  # sigmoid(x)
     return x * s, SiluCache(x, s)
 
 
@@ -129,10 +129,10 @@ def silu_backward(dy, cache):
     """Gradient of silu_forward: dx = dy * s * (1 + x * (1 - s)), with s = sigmoid(x)."""
     x, s = cache
     slope = 1 - s
-    slope *= x
+    slope *= x  # x (1 - s)
     slope += 1
-    slope *= s
-    slope *= dy
+    slope *= s  # dy/dx = s (1 + x (1 - s))
+    slope *= dy  # dx
     return slope
 
 

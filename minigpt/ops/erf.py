@@ -56,7 +56,7 @@ def ratio(coefficients, x):
 
 def horner(coefficients, x):
     """A polynomial by Horner's rule, coefficients from the highest power down; x of any dtype, which the result keeps."""
-    y = np.full_like(x, coefficients[0])
+    y = np.full_like(x, coefficients[0])  # the polynomial's value so far
     for c in coefficients[1:]:
         y *= x
         y += c

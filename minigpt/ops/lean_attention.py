@@ -70,20 +70,20 @@ def lean_attention_backward(dy, cache, out=None):
     dot = row_dot(dy, y)  # (B, H, T)
     for queries, keys in visible_blocks(T, S, mask, block):
         block_dy = dy[:, :, queries]
-        weights = scores_kq(q, k, mask, bias, queries, keys)
-        weights -= log_total[:, :, None, queries]
+        weights = scores_kq(q, k, mask, bias, queries, keys)  # scores so far
+        weights -= log_total[:, :, None, queries]  # logs of the weights
         np.exp(weights, out=weights)
         factors = None if seed is None else block_dropout(weights, dropout, seed, queries)
 
         # forward: y = dropped v
         dv[:, :, keys] += (weights if factors is None else weights * factors) @ block_dy
-        dscores = v[:, :, keys] @ block_dy.swapaxes(-1, -2)
+        dscores = v[:, :, keys] @ block_dy.swapaxes(-1, -2)  # of the dropped weights so far
         if factors is not None:
-            dscores *= factors
+            dscores *= factors  # dA, of the weights
 
         # forward: weights = softmax(scores)
-        dscores -= dot[:, :, None, queries]
-        dscores *= weights
+        dscores -= dot[:, :, None, queries]  # dA - rowsum(dA * A)
+        dscores *= weights  # dscores
 
         # forward: scores = k q^T + bias, with q already scaled
         if bias is not None:

@@ -40,7 +40,7 @@ def cross_entropy_forward(logits, targets, count=None):
             raise ValueError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
     kept = np.flatnonzero(targets != IGNORED)
     shifted = rows - rows.real.max(axis=-1, keepdims=True)
-    probabilities = np.exp(shifted)
+    probabilities = np.exp(shifted)  # (rows, V), not yet divided
     total = probabilities.sum(axis=-1, keepdims=True)  # (rows, 1)
     probabilities /= total
     # log p as a difference: the log of a probability that underflowed would be -inf
@@ -57,7 +57,7 @@ def cross_entropy_backward(dy, cache):
     probabilities, targets, count, shape = cache
     kept = targets != IGNORED
     dlogits = probabilities.copy()
-    dlogits[np.flatnonzero(kept), targets[kept]] -= 1
+    dlogits[np.flatnonzero(kept), targets[kept]] -= 1  # softmax - onehot
     dlogits[~kept] = 0
-    dlogits *= dy / count
+    dlogits *= dy / count  # of the mean over the targets that count
     return dlogits.reshape(shape)

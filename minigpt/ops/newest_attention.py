@@ -25,7 +25,7 @@ def newest_attention(q, k, v, scores, mask=Mask(), bias=None, scale=None):  # no
     S = k.shape[2]
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
     q = q * scale
-    np.matmul(q, k.swapaxes(-1, -2), out=scores)
+    np.matmul(q, k.swapaxes(-1, -2), out=scores)  # one buffer, three meanings: scores,
     if bias is not None:
         scores += bias
     if mask.window is not None:
@@ -33,8 +33,8 @@ def newest_attention(q, k, v, scores, mask=Mask(), bias=None, scale=None):  # no
     if mask.keys is not None:
         np.copyto(scores, -np.inf, where=~mask.keys[:, None, None, :])
     scores -= scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite even where every score is -inf
-    np.exp(scores, out=scores)
+    np.exp(scores, out=scores)  # their exponentials,
     total = scores.sum(axis=-1, keepdims=True)
     total += total.real == 0  # a query without keys: 0 / 1 = 0
-    scores /= total
+    scores /= total  # weights
     return scores @ v, NewestAttentionCache(scores)

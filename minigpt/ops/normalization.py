@@ -25,9 +25,9 @@ def layernorm_forward(x, weight, bias=None, eps=1e-5):
     x (..., C), weight (C,), bias (C,) or None -> y (..., C), LayerNormCache.
     The variance divides by C, not C - 1: eq. 3 of the paper, and what every checkpoint expects.
     """
-    xhat = x - row_mean(x)  # (..., C)
+    xhat = x - row_mean(x)  # (..., C), centred
     rstd = 1 / np.sqrt(row_mean(xhat * xhat) + eps)  # (..., 1)
-    xhat *= rstd
+    xhat *= rstd  # of variance 1
     y = xhat * weight
     if bias is not None:
         y += bias
@@ -52,9 +52,9 @@ def layernorm_backward(dy, cache, with_dweight=True):
     dxhat = dy * weight
 
     # forward: xhat = (x - mean) * rstd
-    dx = dxhat - row_mean(dxhat)
-    dx -= xhat * row_mean(dxhat * xhat)
-    dx *= rstd
+    dx = dxhat - row_mean(dxhat)  # without its mean
+    dx -= xhat * row_mean(dxhat * xhat)  # and without its projection on xhat
+    dx *= rstd  # in units of x
     return dx, dweight, dbias
 
 
@@ -92,9 +92,9 @@ def rmsnorm_backward(dy, cache, with_dweight=True):
 
     # forward: y = xhat * weight
     dweight = column_sum(dy * xhat) if with_dweight and weight is not None else None
-    dx = dy * (1 if weight is None else weight)
+    dx = dy * (1 if weight is None else weight)  # dxhat so far
 
     # forward: xhat = x * rstd
-    dx -= xhat * row_mean(dx * xhat)
-    dx *= rstd
+    dx -= xhat * row_mean(dx * xhat)  # without its projection on xhat
+    dx *= rstd  # in units of x
     return dx, dweight

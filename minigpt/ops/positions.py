@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.ops.embedding import embedding_backward, embedding_forward
+from minigpt.ops.embedding import EmbeddingCache, embedding_backward, embedding_forward
 from minigpt.ops.reductions import column_sum
 
 
 class PositionsCache(NamedTuple):
-    rows: tuple  # EmbeddingCache of the position ids
+    rows: EmbeddingCache  # of the position ids
     shared: bool  # one row of positions for the whole batch
 
 
@@ -112,6 +112,6 @@ def rotate(x, cos, sin):
     # one row of all heads, not D numbers, is what NumPy's inner loops then run over: 90 against 150 us at (6, 64, 8, 32)
     cos, sin = np.tile(cos, H), np.tile(sin, H)  # (T, H D)
     turned = turned.reshape(B, T, H * D)
-    turned *= sin
-    turned += x.reshape(B, T, H * D) * cos
+    turned *= sin  # quarter_turn(x) * sin
+    turned += x.reshape(B, T, H * D) * cos  # y
     return turned.reshape(B, T, H, D)

@@ -20,7 +20,7 @@ def softmax_forward(x, axis=-1):
     """
     m = x.real.max(axis=axis, keepdims=True)
     m = np.where(np.isfinite(m), m, 0)  # only -inf here: -inf - -inf would be nan
-    y = np.exp(x - m)
+    y = np.exp(x - m)  # not yet divided
     total = y.sum(axis=axis, keepdims=True)
     y /= np.where(total == 0, 1, total)
     return y, SoftmaxCache(y, axis)
@@ -34,6 +34,6 @@ def softmax_backward(dy, cache):
         dx = y * (dy - sum_j dy_j y_j)
     """
     y, axis = cache
-    dx = dy - (dy * y).sum(axis=axis, keepdims=True)
-    dx *= y
+    dx = dy - (dy * y).sum(axis=axis, keepdims=True)  # dy_i - sum_j dy_j y_j
+    dx *= y  # dx
     return dx
