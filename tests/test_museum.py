@@ -3,6 +3,8 @@
 import functools
 import inspect
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ ISSUE = (  # words of the mistakes that the museum has to show
     "1 / sqrt(D) missing", "mask applied after the softmax", "LayerNorm: the mean's term", "unbiased variance", "dweight[ids] = rows",
     "tied head: its gradient lost", "dropout: scaled twice", "dk transposed", "residual branch", "Jacobian without its second term",
     "targets not shifted", "mean over all targets", "summed over time", "bias correction", "clipping by value", "band off by one",
-    "eps outside the root", "derivative of the tanh form", "shard means averaged",
+    "eps outside the root", "derivative of the tanh form", "shard means averaged", "checker: hands over its own dy",
 )  # fmt: skip
 
 
@@ -63,6 +65,12 @@ def test_museum_is_large_and_labelled():
         assert exhibit.caught_by.startswith(RUNGS) and exhibit.wrong and exhibit.symptom and exhibit.edits
         assert exhibit.by_gradient == (exhibit in GRADIENT_EXHIBITS)
     assert all(any(exhibit.caught_by.startswith(rung) for exhibit in EXHIBITS) for rung in RUNGS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/PROOF.md", "docs/ARCHITECTURE.md", "CHANGELOG.md"])
+def test_pages_say_how_many(page):
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    assert re.findall(r"(\d+) (?:classic )?mistakes", text) == [str(len(EXHIBITS))]
 
 
 @pytest.mark.parametrize("words", ISSUE)
