@@ -36,7 +36,9 @@ class Scale:
 
 
 class Read:
-    """y = x * mean over S of (memory @ weight) + bias: a layer that reads two things besides x, in keywords."""
+    """y = x * mean over S of (memory @ weight) + bias: a layer that reads two things besides x, in
+    keywords.
+    """
 
     def parameters(self):
         return [Parameter("read.weight", (M, C), std=1.0)]
@@ -69,7 +71,9 @@ def wrong(report):
 
 
 @METHODS
-@pytest.mark.parametrize("layer", [Linear("f", C, 6), LayerNorm("f", C), MLP("f", C, 6), Scale()], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer", [Linear("f", C, 6), LayerNorm("f", C), MLP("f", C, 6), Scale()], ids=lambda layer: type(layer).__name__
+)
 def test_layer_passes(layer, method, x):
     report = check_layer(layer, x, method=method)
     assert report.passed and not report.remarks, report
@@ -144,7 +148,7 @@ def assigned(self, g, dy, cache):
 def test_gradient_that_is_written_and_not_added_is_wrong(method, x):
     report = check_layer(changed(Scale, backward=assigned), x, method=method)
     assert wrong(report) == ["scale.weight"]
-    assert report.remarks[0].startswith("backward does not add to the gradient of scale.weight (+=)")
+    assert report.remarks[0].startswith("backward does not add (+=) to the gradient of scale.weight")
 
 
 def test_gradient_of_a_further_input_that_is_written_is_wrong(x, rng):
@@ -191,7 +195,10 @@ def test_layer_that_writes_into_what_is_not_its_own_is_told_so(x):
     assert "forward changed scale.weight: it must leave it as it is" in report.remarks
     assert "backward changed dy: it must leave it as it is" in report.remarks
     assert any(remark.startswith("backward changed cache[0]") for remark in report.remarks)
-    assert any("a second backward on the same cache returns another gradient of scale.weight" in remark for remark in report.remarks)
+    assert any(
+        "a second backward on the same cache returns another gradient of scale.weight" in remark
+        for remark in report.remarks
+    )
 
 
 def test_layer_that_keeps_its_cache_in_itself_is_told_so(x):
@@ -204,7 +211,9 @@ def test_layer_that_keeps_its_cache_in_itself_is_told_so(x):
             return super().backward(g, dy, self.cache)
 
     report = check_layer(Remembers(), x)
-    assert report.passed and any("a second forward changes the gradient of scale.weight" in remark for remark in report.remarks)
+    assert report.passed and any(
+        "a second forward changes the gradient of scale.weight" in remark for remark in report.remarks
+    )
 
 
 def test_layer_that_drops_a_path_and_forgets_it_is_found(x):
@@ -228,13 +237,29 @@ def test_layer_that_is_not_complex_safe_is_named(x):
 @pytest.mark.parametrize(
     ("arguments", "keywords", "message"),
     [
-        ((lambda x: x, np.ones(3)), {}, r"layer is a function, it must have parameters\(\), forward\(p, x, \.\.\.\) and backward"),
+        (
+            (lambda x: x, np.ones(3)),
+            {},
+            r"layer is a function, it must have parameters\(\), forward\(p, x, \.\.\.\) and backward",
+        ),
         ((Scale(), {"memory": np.ones(3)}), {}, "inputs has memory in it and no x"),
-        ((Scale(), {"x": np.ones((1, 1, C)), "scale.weight": np.ones(3)}), {}, r"scale\.weight is the name of an input and of a parameter"),
+        (
+            (Scale(), {"x": np.ones((1, 1, C)), "scale.weight": np.ones(3)}),
+            {},
+            r"scale\.weight is the name of an input and of a parameter",
+        ),
         ((Scale(), np.ones((1, 0, C))), {}, r"x is empty, shape \(1, 0, 4\)"),
         ((Scale(), np.full((1, 1, C), np.nan)), {}, "x holds 4 values that are not finite"),
-        ((changed(Scale, backward=lambda self, g, dy, c: None), np.ones((1, 1, C))), {}, "backward returned None, it must return the grad"),
-        ((changed(Scale, forward=lambda self, p, x: x), np.ones((1, 1, C))), {}, r"forward returned a ndarray, it must return \(y, cache\)"),
+        (
+            (changed(Scale, backward=lambda self, g, dy, c: None), np.ones((1, 1, C))),
+            {},
+            "backward returned None, it must return the grad",
+        ),
+        (
+            (changed(Scale, forward=lambda self, p, x: x), np.ones((1, 1, C))),
+            {},
+            r"forward returned a ndarray, it must return \(y, cache\)",
+        ),
         ((Scale(), np.ones((1, 1, C))), {"method": "exact"}, "method is 'exact'"),
         ((Scale(), np.ones((1, 1, C))), {"share": 3}, "share is a int, it must be a function"),
         ((Scale(), np.ones((1, 1, C))), {"store": {"w": 1}}, "store is a dict, it must be a Store"),
@@ -246,7 +271,9 @@ def test_mistake_is_answered_in_a_line(arguments, keywords, message):
 
 
 def test_ids_with_a_gradient_are_refused(rng):
-    layer = changed(Embedding, __init__=lambda self: Embedding.__init__(self, "f", 11, C), backward=lambda self, g, dy, c: dy)
+    layer = changed(
+        Embedding, __init__=lambda self: Embedding.__init__(self, "f", 11, C), backward=lambda self, g, dy, c: dy
+    )
     with pytest.raises(MinigptError, match="backward returned a gradient of x, which is int64"):
         check_layer(layer, rng.integers(0, 11, (B, T)))
 

@@ -1,4 +1,6 @@
-"""Ways to get a wrong gradient past the checker, or a right one condemned, and what it says of each."""
+"""Ways to get a wrong gradient past the checker, or a right one condemned, and what it says of
+each.
+"""
 
 import re
 import types
@@ -60,8 +62,12 @@ def test_right_backward_that_writes_into_its_dy_is_right_and_told_so(method):
 def test_backward_that_writes_into_its_cache_is_told_so():
     report = check_op(lambda x: (x * x, x.copy()), square_backward_in_the_cache, (X,))
     assert report.passed and "backward changed cache: it must leave it as it is" in report.remarks
-    assert any("second backward on the same cache returns another gradient of input 0" in remark for remark in report.remarks)
-    named = check_op(lambda x: (x * x, {"x": [x.copy()]}), lambda dy, c: square_backward_in_the_cache(dy, c["x"][0]), (X,))
+    assert any(
+        "second backward on the same cache returns another gradient of input 0" in remark for remark in report.remarks
+    )
+    named = check_op(
+        lambda x: (x * x, {"x": [x.copy()]}), lambda dy, c: square_backward_in_the_cache(dy, c["x"][0]), (X,)
+    )
     assert "backward changed cache['x'][0]: it must leave it as it is" in named.remarks
 
 
@@ -174,7 +180,11 @@ def test_buffer_that_backward_returns_again_and_again_is_told_so():
         return buffer
 
     report = check_op(square, backward, (X,))
-    assert report.passed and len(report.remarks) == 1 and "gradient of input 0 lies in memory that a later call writes into" in report.remarks[0]
+    assert (
+        report.passed
+        and len(report.remarks) == 1
+        and "gradient of input 0 lies in memory that a later call writes into" in report.remarks[0]
+    )
 
 
 def test_cache_that_the_next_forward_overwrites_is_told_so():
@@ -185,7 +195,9 @@ def test_cache_that_the_next_forward_overwrites_is_told_so():
         return x * x, kept
 
     report = check_op(forward, lambda dy, cache: 2 * cache.real * dy, (X,))
-    assert report.passed and any("a second forward changes the gradient of input 0" in remark for remark in report.remarks)
+    assert report.passed and any(
+        "a second forward changes the gradient of input 0" in remark for remark in report.remarks
+    )
 
 
 def test_forward_that_counts_its_calls_is_not_deterministic():
@@ -252,7 +264,10 @@ def test_path_that_forward_drops_and_backward_forgets_is_found(kind, scale, meth
         pytest.skip("another function at other sizes")
     report = check_op(*DROPS[kind], (scale * X,), method)
     assert not report.passed and report.rows[0].gap > 1e-4 and report.max_error < 1e-13
-    assert "METHODS DISAGREE" in str(report) and "complex step and central differences disagree: input 0 by" in report.summary
+    assert (
+        "METHODS DISAGREE" in str(report)
+        and "complex step and central differences disagree: input 0 by" in report.summary
+    )
     assert len(report.remarks) == 1 and "central differences contradict both" in report.remarks[0]
     assert not check_op(*DROPS[kind], (scale * X,), "complex", seed=5).passed
 
@@ -295,7 +310,9 @@ def test_border_of_a_domain_is_no_disagreement(seed):
 def test_where_central_differences_are_too_rough_a_remark_says_so():
     """A gradient of 1e-9 under numbers of 1e9 drowns in their rounding."""
     report = check_op(lambda x: (1e9 + 1e-9 * x, x), lambda dy, x: 1e-9 * dy, (X,))
-    assert report.passed and report.remarks == ["input 0: central differences are too rough here to confirm the complex step"]
+    assert report.passed and report.remarks == [
+        "input 0: central differences are too rough here to confirm the complex step"
+    ]
     assert report.rows[0].gap is None
 
 
@@ -306,9 +323,15 @@ def test_not_complex_safe_says_what_was_measured():
     def backward(factor):
         return lambda dy, x: factor * 3 * x * np.abs(x) * dy
 
-    with pytest.raises(NotComplexSafe, match=r"cube .* drops the imaginary part; the gradient agrees with central differences, off by .\..e-(09|1.)"):
+    with pytest.raises(
+        NotComplexSafe,
+        match=r"cube .* drops the imaginary part; the gradient agrees with central differences, off by .\..e-(09|1.)",
+    ):
         check_op(cube, backward(1.0), (X,))
-    with pytest.raises(NotComplexSafe, match=r"gradient is WRONG by central differences, off by (9\.0|8\.9)e-03, and by 1\.0e\+00 from the complex"):
+    with pytest.raises(
+        NotComplexSafe,
+        match=r"gradient is WRONG by central differences, off by (9\.0|8\.9)e-03, and by 1\.0e\+00 from the complex",
+    ):
         check_op(cube, backward(1.009), (X,))
     with pytest.raises(NotComplexSafe, match=r"the gradient is WRONG by central differences, off by 5\.0e-01"):
         check_op(cube, backward(2.0), (X,))
@@ -318,7 +341,9 @@ def test_gap_fails_a_report_by_itself():
     rows = [Row("a", (2,), 1.0, 2, 1e-16, None, 1e-9), Row("b", (2,), 1.0, 2, 1e-16, None, 1e-3)]
     assert Report(rows[:1]).passed and not Report(rows).passed
     assert [line[-1] for line in Report(rows).table()[1:]] == ["ok", "METHODS DISAGREE"]
-    assert Report(rows).summary.startswith("NOT all gradients agree (complex step and central differences disagree: b by 1.0e-03)")
+    assert Report(rows).summary.startswith(
+        "NOT all gradients agree (complex step and central differences disagree: b by 1.0e-03)"
+    )
     assert not Report([rows[0]._replace(gap=np.nan)]).passed
     assert Report([rows[0]._replace(gap=None)]).passed and Report([rows[0]._replace(gap=GAP_LIMIT)]).passed
     assert not Report([]).passed
@@ -329,7 +354,9 @@ def test_gap_fails_a_report_by_itself():
 
 def test_gradient_of_zeros_is_wrong_however_small_the_right_one_is():
     assert not check_op(lambda x: (1e-15 * x, x), lambda dy, x: 0 * dy, (X,)).passed
-    assert not check_op(lambda x, w: (1e-15 * x * w, (x, w)), lambda dy, c: (0 * dy, 1e-15 * dy * c[0]), (X, 2 * X)).passed
+    assert not check_op(
+        lambda x, w: (1e-15 * x * w, (x, w)), lambda dy, c: (0 * dy, 1e-15 * dy * c[0]), (X, 2 * X)
+    ).passed
     assert check_op(lambda x: (0 * x, x), lambda dy, x: 0 * dy, (X,)).passed
 
 
@@ -384,7 +411,7 @@ MISTAKES = {
     "gradient of text": (square, lambda dy, x: ("dx",), (X,), "input 0: the gradient is of type str, it must be a floating array"),
     "gradient a float": (square, lambda dy, x: 2.0, (X,), r"input 0: the gradient has shape \(\), the array \(3, 5\)"),
     "forward no function": ("square", square_backward, (X,), "forward is a str, it must be a function"),
-    "backward no function": (square, None, (X,), "backward is a NoneType, it must be a function"),
+    "backward no function": (square, None, (X,), "backward is None, it must be a function"),
 }  # fmt: skip
 
 
@@ -479,7 +506,10 @@ def test_model_that_changes_its_parameters_is_told_so():
     model = variant(loss=loss, loss_and_grads=loss_and_grads)
     report = check_gradients(model, IDS, TARGETS)
     assert report.passed
-    assert report.remarks == ["loss_and_grads changed b: it must leave it as it is", "loss changed w: it must leave it as it is"]
+    assert report.remarks == [
+        "loss_and_grads changed b: it must leave it as it is",
+        "loss changed w: it must leave it as it is",
+    ]
     np.testing.assert_array_equal(model.parameters["w"], Quadratic().parameters["w"])
 
 
@@ -511,12 +541,21 @@ def test_model_that_drops_a_path_and_forgets_it_is_found():
     ("change", "message"),
     [
         (lambda loss, grads: (loss, {"w": grads["w"]}), "loss_and_grads: no gradient of b"),
-        (lambda loss, grads: (loss, {**grads, "c": grads["b"]}), "loss_and_grads: a gradient of c, which is no parameter"),
+        (
+            lambda loss, grads: (loss, {**grads, "c": grads["b"]}),
+            "loss_and_grads: a gradient of c, which is no parameter",
+        ),
         (lambda loss, grads: (2 * loss, grads), "loss_and_grads gives a loss of .* and loss one of"),
         (lambda loss, grads: (loss, list(grads)), "loss_and_grads returned a tuple, it must return"),
         (lambda loss, grads: grads, "loss_and_grads returned a dict, it must return"),
-        (lambda loss, grads: (loss, {**grads, "b": np.random.default_rng().standard_normal(1)}), "not deterministic: .* different gradients of b"),
-        (lambda loss, grads: (loss, {**grads, "b": [1.0]}), "b: the gradient is of type list, it must be a floating array"),
+        (
+            lambda loss, grads: (loss, {**grads, "b": np.random.default_rng().standard_normal(1)}),
+            "not deterministic: .* different gradients of b",
+        ),
+        (
+            lambda loss, grads: (loss, {**grads, "b": [1.0]}),
+            "b: the gradient is of type list, it must be a floating array",
+        ),
     ],
 )
 def test_model_whose_gradients_are_no_gradients_is_refused(change, message):
@@ -540,7 +579,10 @@ def test_model_that_returns_its_gradients_in_one_buffer_is_told_so():
         return loss, buffer
 
     report = check_gradients(variant(loss_and_grads=loss_and_grads), IDS, TARGETS)
-    assert report.passed and [remark.split(" lies")[0] for remark in report.remarks] == ["the gradient of w", "the gradient of b"]
+    assert report.passed and [remark.split(" lies")[0] for remark in report.remarks] == [
+        "the gradient of w",
+        "the gradient of b",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

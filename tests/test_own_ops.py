@@ -1,4 +1,6 @@
-"""docs/OWN_OPS.md keeps its promises: its code runs and prints what stands below it, and its table's advice is right."""
+"""docs/OWN_OPS.md keeps its promises: its code runs and prints what stands below it, and its
+table's advice is right.
+"""
 
 import contextlib
 import io
@@ -16,7 +18,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)*)", TEXT, re.DOTA
 
 
 def lines(text):
-    """Lines without indentation and without errors of rounding, which differ from machine to machine."""
+    """Lines without indentation and without errors of rounding, which differ from machine to
+    machine.
+    """
     text = re.sub(r"\d\.\de-1[5-9]", "tiny", text)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
@@ -105,5 +109,12 @@ def test_what_the_table_advises_passes(text):
 def test_every_cell_of_the_table_is_tried():
     rows = [line.split("|")[1:3] for line in TEXT.splitlines() if line.startswith("| `")]
     cells = [re.findall("`([^`]*)`", cell) for cell in zip(*rows, strict=True) for cell in cell]
-    tried = {*INSTEAD_OF, *WRITE, "np.maximum(x, 0)", "x.max()", "d = x - x.mean()", "scores + mask"}  # the last ones do no harm, or are a part
+    tried = {
+        *INSTEAD_OF,
+        *WRITE,
+        "np.maximum(x, 0)",
+        "x.max()",
+        "d = x - x.mean()",
+        "scores + mask",
+    }  # the last ones do no harm, or are a part
     assert {text for cell in cells for text in cell} <= tried

@@ -1,13 +1,16 @@
-"""The second opinion: does a central difference, which needs no complex numbers, confirm the complex step?
+"""The second opinion: whether a central difference confirms the complex step.
 
-A forward that drops the imaginary part of a path has the derivative without that path by the complex step, and a backward that forgets the same
-path agrees with it. Central differences see the whole. They are rough, though: a step over a kink (ReLU near 0), a point on a kink, a step too
-large for the curvature or too small for the rounding all make them wrong about a function that is fine. A gap counts only where it stays at every
-size of step, at this point and at another near by, and where central differences of neighbouring steps agree with each other.
+A forward that drops the imaginary part of a path has the derivative without that path by the
+complex step, and a backward that forgets the same path agrees with it. Central differences see the
+whole. They are rough, though: a step over a kink (ReLU near 0), a point on a kink, a step too large
+for the curvature or too small for the rounding all make them wrong about a function that is fine. A
+gap counts only where it stays at every size of step, at this point and at another near by, and
+where central differences of neighbouring steps agree with each other.
 """
 
 import numpy as np
 
+from minigpt.gradcheck.numeric import central_difference, complex_step
 from minigpt.gradcheck.report import GAP_LIMIT
 
 STEPS = (1e-5, 1e-3, 1e-2, 1e-4, 1e-6, 1e-7)  # the first one is enough for nearly all
@@ -16,36 +19,36 @@ NOISE = 100 * np.finfo(np.float64).eps  # rounding granted to a function's value
 COARSE = 1e-3  # a step at which that rounding is more of the gradient than this shows nothing
 
 
-def central_difference(value, arrays, name, v, h):
-    """(f(x + h v) - f(x - h v)) / 2h."""
-    plus, minus = ({**arrays, name: np.asarray(arrays[name] + s * h * v)} for s in (1, -1))
-    return (value(plus) - value(minus)) / (2 * h)
+def methods_gap(value, arrays, name, along, rng, movable, *, floor, size):
+    """How far the two methods are apart, as a part of the gradient's size.
 
-
-def methods_gap(value, arrays, name, along, complex_step, rng, movable, *, floor, size):
-    """How far the two methods are apart, of the gradient's size: the largest over the directions `along`, each the least that can be reached.
-
-    movable: names of the arrays that may be moved to look at a point near by; floor: the least size of a gradient to measure against; size: that
-    of the terms in the function's value. -> gap; NaN where central differences are not finite; None where they are too rough to judge.
+    The largest over the directions `along`, each the least that can be reached.
+    movable: names of the arrays that may be moved to look at a point near by; floor: the least size
+    of a gradient to measure against; size: that of the terms in the function's value. -> gap; NaN
+    where central differences are not finite; None where they are too rough to judge.
     """
     gaps = []
     for v in along:
         with np.errstate(all="ignore"):
-            gap = gap_at(value, arrays, name, v, complex_step, STEPS[:1], floor, size)
+            gap = gap_at(value, arrays, name, v, STEPS[:1], floor, size)
             if gap is None or not gap <= GAP_LIMIT:
-                gap = gap_at(value, arrays, name, v, complex_step, STEPS, floor, size)
+                gap = gap_at(value, arrays, name, v, STEPS, floor, size)
             if gap is not None and not gap <= GAP_LIMIT:
                 near = {**arrays, **{n: moved(arrays[n], rng) for n in movable}}
-                there = gap_at(value, near, name, v, complex_step, STEPS, floor, size)
-                gap = there if there is None or np.isnan(gap) else float(np.fmin(gap, there))
+                there = gap_at(value, near, name, v, STEPS, floor, size)
+                gap = gap if there is None else there if np.isnan(gap) else float(np.fmin(gap, there))
         gaps.append(gap)
-    return None if None in gaps else float(np.max(gaps))
+    judged = [gap for gap in gaps if gap is not None]
+    return float(np.max(judged)) if judged and (len(judged) == len(gaps) or max(judged) > GAP_LIMIT) else None
 
 
-def gap_at(value, arrays, name, v, complex_step, steps, floor, size):
-    """The least gap over the sizes of step, absolute ones and, for several, of the array's size as well; NaN and None as above."""
-    exact = complex_step(value, arrays, name, v, 1e-30)
-    rms = float(np.sqrt(np.mean(arrays[name] * arrays[name]))) or 1.0
+def gap_at(value, arrays, name, v, steps, floor, size):
+    """The least gap over the sizes of step; NaN and None as above.
+
+    The steps are absolute and, where there are several, relative to the array's size as well.
+    """
+    exact = complex_step(value, arrays, name, v)
+    rms = size_of(arrays[name])
     gaps, closest, finite = [], np.inf, False
     for unit in (1.0,) if len(steps) == 1 or 0.1 < rms < 10 else (1.0, rms):
         before = np.nan
@@ -64,8 +67,16 @@ def gap_at(value, arrays, name, v, complex_step, steps, floor, size):
     return float(min(gaps))
 
 
+def size_of(x):
+    """The root mean square of an array's numbers, 1 where all are zero."""
+    return float(np.sqrt(np.mean(x * x))) or 1.0
+
+
 def moved(x, rng):
-    """A point near by: no number changes its sign, and what is next to zero moves away from it, what is zero upwards (many domains begin there)."""
-    rms = float(np.sqrt(np.mean(x * x))) or 1.0
+    """A point near by, on the same side of zero.
+
+    What is next to zero moves away from it, and what is zero upwards: many domains begin there.
+    """
+    rms = size_of(x)
     away = np.where(x < 0, -rms, rms) * (0.5 + rng.random(x.shape))
     return np.asarray(x + NEAR * np.where(abs(x) < NEAR * rms, away, x * rng.standard_normal(x.shape)))

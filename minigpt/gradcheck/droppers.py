@@ -7,16 +7,21 @@ import numpy as np
 
 from minigpt.errors import MinigptError
 
-REMEDY = "squares as x * x, comparisons and maxima on .real, and no abs, norm, std, conj, float() or cast to a real dtype"
+REMEDY = "squares as x * x, comparisons and maxima on .real, and no abs, norm, std, conj, float() or real dtype"
 HERE = str(Path(__file__).parent)
 
 
+def place(function, file, line):
+    """A function and where it stands, for a message: cube (ops.py, line 7)."""
+    return f"{function} ({file.replace(chr(92), '/').split('/')[-1]}, line {line})"
+
+
 class NotComplexSafe(MinigptError):
-    """A forward function loses the imaginary part, so that the complex step can't judge its backward."""
+    """A forward function loses the imaginary part: the complex step can't judge its backward."""
 
 
 def find_dropper(value, arrays, name, v, h):
-    """The first function that is given an array with an imaginary part and returns arrays without any.
+    """The first function that is given an imaginary part and returns arrays without any.
 
     -> a text such as "cube (ops.py, line 7) drops the imaginary part", or None where there is none.
     """
@@ -30,8 +35,7 @@ def find_dropper(value, arrays, name, v, h):
             given = [frame.f_locals[n] for n in code.co_varnames[: code.co_argcount] if n in frame.f_locals]
             made = arrays_in(result[0] if type(result) is tuple and result else result)  # y of (y, cache)
             if made and any(np.any(np.imag(x)) for x in arrays_in(given)) and not any(np.any(np.imag(x)) for x in made):
-                file = code.co_filename.replace(chr(92), "/").split("/")[-1]
-                found.append(f"{code.co_name} ({file}, line {code.co_firstlineno}) drops the imaginary part")
+                found.append(place(code.co_name, code.co_filename, code.co_firstlineno))
 
     previous = sys.getprofile()
     sys.setprofile(watch)
@@ -39,7 +43,7 @@ def find_dropper(value, arrays, name, v, h):
         value(stepped)
     finally:
         sys.setprofile(previous)
-    return found[0] if found else None
+    return f"{found[0]} drops the imaginary part" if found else None
 
 
 def arrays_in(value):

@@ -1,6 +1,7 @@
 """What a reader's functions are handed: copies, and a look at what became of them afterwards."""
 
 import copy
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +10,10 @@ from minigpt.errors import MinigptError
 
 
 def copied(value):
-    """A copy of a value with all arrays in it, containers by their parts; what can't be copied (a module, a lock) is handed on as it is."""
+    """A copy of a value with all arrays in it, containers by their parts.
+
+    What can't be copied (a module, a lock) is handed on as it is.
+    """
     if isinstance(value, np.ndarray):
         return value.copy(order="K")
     if isinstance(value, tuple):
@@ -26,7 +30,10 @@ def copied(value):
 
 
 def numbers_in(value, path, seen=()):
-    """(path, array) for every array and number in nested containers and objects: ("cache.rstd", array)."""
+    """(path, array) for every array and number in nested containers and objects.
+
+    A path reads as code does: "cache.rstd", "cache[0]".
+    """
     if id(value) in seen:
         return
     if isinstance(value, np.ndarray | np.generic | int | float | complex):
@@ -57,13 +64,15 @@ def changed(before, after):
 
 def remarks_on(function, before, after):
     """A list of the remark on what a function changed, empty where it changed nothing."""
-    paths = [path.removeprefix("['").replace("']", "", 1) if path.startswith("[") else path for path in changed(before, after)]
+    paths = [re.sub(r"^\['(.*?)'\]", r"\1", path) for path in changed(before, after)]  # an input by its name
+    if not paths:
+        return []
     named = ", ".join(paths[:5]) + ", ..." * (len(paths) > 5)
-    return [f"{function} changed {named}: it must leave {'it as it is' if len(paths) == 1 else 'them as they are'}"] if paths else []
+    return [f"{function} changed {named}: it must leave {'it as it is' if len(paths) == 1 else 'them as they are'}"]
 
 
 def as_gradient(name, g):
-    """A copy of a gradient as a float64 array. MinigptError for what is not a real, floating array."""
+    """A copy of a gradient as a float64 array. MinigptError for what is not real and floating."""
     if not isinstance(g, np.ndarray | np.floating | float):
         kind = f"of dtype {g.dtype}" if isinstance(g, np.generic) else f"of type {type(g).__name__}"
         raise MinigptError(f"{name}: the gradient is {kind}, it must be a floating array of the same shape as {name}")
@@ -95,7 +104,12 @@ def check_values(name, x):
             raise MinigptError(f"{name} holds {np.count_nonzero(~np.isfinite(x))} values that are not finite")
 
 
+def kind_of(value):
+    """A value's type, for a message."""
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def check_function(name, function):
     """MinigptError where something that is to be called can't be."""
     if not callable(function):
-        raise MinigptError(f"{name} is a {type(function).__name__}, it must be a function")
+        raise MinigptError(f"{name} is {kind_of(function)}, it must be a function")

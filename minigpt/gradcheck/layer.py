@@ -5,32 +5,49 @@ from collections.abc import Mapping
 import numpy as np
 
 from minigpt.errors import MinigptError
-from minigpt.gradcheck.handing import check_function, copied, in_double, is_floating
-from minigpt.gradcheck.numeric import ROUNDING
+from minigpt.gradcheck.comparison import ROUNDING
+from minigpt.gradcheck.handing import check_function, copied, in_double, is_floating, kind_of
 from minigpt.gradcheck.pair import Pair
 from minigpt.layers.store import Store
 
 STD = 0.7  # of the weights drawn: small ones would hide wrong gradients
 
 
-def check_layer(layer, inputs, *, store=None, dropout_seed=None, share=None, collect=None, method="complex", seed=0, step=None, **constants):
-    """Check a layer's backward against its forward: the gradient of every parameter, of x and of further inputs.
+def check_layer(
+    layer,
+    inputs,
+    *,
+    store=None,
+    dropout_seed=None,
+    share=None,
+    collect=None,
+    method="complex",
+    seed=0,
+    step=None,
+    **constants,
+):
+    """Check a layer's gradients: of every parameter, of x and of further inputs.
 
-    layer: has parameters() -> list of Parameter, forward(p, x, rng=None, **inputs) -> (y, cache), and backward(g, dy, cache, **collectors) -> dx,
-    which adds (+=) the parameters' gradients into g; inputs: x alone, or a mapping {"x": x, "memory": memory, ...}; what in it is not floating
-    (ids, masks) is handed through. store: its parameters, O(1) random ones unless given; dropout_seed: rng is handed over where it is given, made
-    anew from it each time; constants: further keywords of forward, as they are.
+    layer: has parameters() -> list of Parameter, forward(p, x, rng=None, **inputs) -> (y, cache),
+    and backward(g, dy, cache, **collectors) -> dx, which adds (+=) the parameters' gradients into
+    g; inputs: x alone, or a mapping {"x": x, "memory": memory, ...}; what in it is not floating
+    (ids, masks) is handed through. store: its parameters, O(1) random ones unless given;
+    dropout_seed: rng is handed over where it is given, made anew from it each time; constants:
+    further keywords of forward, as they are.
 
-    The gradient of a further input is added by backward into an array handed over as d<name>, as where several layers read one memory. A layer of
-    another form says so by two functions: share(inputs) -> forward's keywords for the mapping of further inputs, collect(arrays) -> backward's
-    keywords for a mapping of arrays of those names, into which it adds.
+    The gradient of a further input is added by backward into an array handed over as d<name>, as
+    where several layers read one memory. A layer of another form says so by two functions:
+    share(inputs) -> forward's keywords for the mapping of further inputs, collect(arrays) ->
+    backward's keywords for a mapping of arrays of those names, into which it adds.
 
-    -> Report, a row each. A gradient that is written where it has to be added is WRONG. Errors as for check_op.
+    -> Report, a row each. A gradient that is written where it has to be added is WRONG. Errors as
+    for check_op.
     """
     if not all(hasattr(layer, name) for name in ("parameters", "forward", "backward")):
-        raise MinigptError(f"layer is a {type(layer).__name__}, it must have parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)")
+        form = "parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)"
+        raise MinigptError(f"layer is {kind_of(layer)}, it must have {form}")
     if store is not None and not isinstance(store, Store):
-        raise MinigptError(f"store is a {type(store).__name__}, it must be a Store with the layer's parameters")
+        raise MinigptError(f"store is {kind_of(store)}, it must be a Store with the layer's parameters")
     for name, function in (("share", share), ("collect", collect)):
         if function is not None:
             check_function(name, function)
@@ -50,7 +67,8 @@ class Layer(Pair):
     def __init__(self, layer, inputs, store, dropout_seed, share, collect, constants, *, method, seed):
         inputs = inputs if isinstance(inputs, Mapping) else {"x": inputs}
         if "x" not in inputs:
-            raise MinigptError(f"inputs has {', '.join(map(str, inputs)) or 'nothing'} in it and no x, which is what forward takes after p")
+            names = ", ".join(map(str, inputs)) or "nothing"
+            raise MinigptError(f"inputs has {names} in it and no x, which is what forward takes after p")
         self.inputs = {name: in_double(x) for name, x in inputs.items()}
         self.draws = np.random.default_rng([seed, 2])
         self.store = random_store(layer, self.draws) if store is None else store.astype(np.float64)
@@ -64,7 +82,8 @@ class Layer(Pair):
 
     def forward(self, values):
         """y and cache at these values of inputs and parameters."""
-        dtype = np.result_type(np.float64, *(x.dtype for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind in "fc"))
+        kinds = [x.dtype for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind in "fc"]
+        dtype = np.result_type(np.float64, *kinds)
         p = self.store.astype(dtype)
         for name in p:
             p[name][...] = values[name]
@@ -82,11 +101,15 @@ class Layer(Pair):
         dx = self.layer.backward(g, dy, cache, **self.collect(sums))
         if (dx is not None) != is_floating(self.inputs["x"]):
             kind = "None" if dx is None else f"a gradient of x, which is {np.asarray(self.inputs['x']).dtype}"
-            raise MinigptError(f"backward returned {kind}, it must return the gradient of a floating x, and None where x is not floating")
+            expected = "it must return the gradient of a floating x, and None for another"
+            raise MinigptError(f"backward returned {kind}, {expected}")
         return {**({} if dx is None else {"x": dx}), **sums, **g}
 
     def finish(self, analytic):
-        """Run backward into arrays that hold numbers; what is not added to them is taken for the gradient, so that it is WRONG."""
+        """Run backward into arrays that hold numbers.
+
+        What it makes of them, where that is not the sum, is taken for the gradient: it is WRONG.
+        """
         start = {name: self.draws.standard_normal(g.shape) for name, g in analytic.items() if name != "x"}
         _, cache = self.run(copied(self.given))
         filled = self.backward(self.arriving(), cache, start)
@@ -94,4 +117,4 @@ class Layer(Pair):
             off = abs(filled[name] - (numbers + analytic[name])).max()
             if not off <= ROUNDING * (1 + abs(analytic[name]).max()):
                 analytic[name] = filled[name] - numbers
-                self.remarks.append(f"backward does not add to the gradient of {name} (+=), it overwrites what was there or adds something else")
+                self.remarks.append(f"backward does not add (+=) to the gradient of {name} what it adds to zeros")

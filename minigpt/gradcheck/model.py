@@ -5,49 +5,59 @@ from collections.abc import Mapping
 import numpy as np
 
 from minigpt.errors import MinigptError
-from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, remarks_on, snapshot
-from minigpt.gradcheck.numeric import ROUNDING, check_method, compare
-from minigpt.gradcheck.pair import apart
+from minigpt.gradcheck.comparison import ROUNDING, compare
+from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, kind_of, remarks_on, snapshot
+from minigpt.gradcheck.numeric import check_method
+from minigpt.gradcheck.pair import apart, overwritten
 
-LARGE = 100_000  # parameters; rounding grows with the number of additions, so a larger model is granted ten times the limit
+LARGE = 100_000  # parameters: from here on a report has ten times the limit, since rounding grows with additions
 
 
 def check_gradients(model, ids, targets=None, method="complex", seed=0, dropout_seed=None, step=None, progress=None):
-    """Check every parameter's gradient of a model's loss, on ids and targets or, in place of both, on a batch: a mapping of named arrays.
+    """Check every parameter's gradient of a model's loss.
 
-    The model is taken to float64, its weights as they are. Dropout is on where dropout_seed is given, the same in every evaluation.
-    method: "complex", "central", or "both", which judges by the complex step and shows the other beside it; progress: None or a function that
-    wraps the iteration over names, such as tqdm. -> Report, a row a parameter, with the limit 1e-13, 1e-12 from 100,000 parameters on; its
-    remarks name what the model wrote into. MinigptError for a parameter that is empty, not floating, not finite or without a gradient, and for
-    a loss that differs from call to call or between loss and loss_and_grads; NotComplexSafe names an op that drops the imaginary part.
+    ids and targets are what the loss takes; in place of both, a batch: a mapping of named arrays.
+    The model is taken to float64, its weights as they are. Dropout is on where dropout_seed is
+    given, the same in every evaluation. method: "complex", "central", or "both", which judges by
+    the complex step and shows the other beside it; progress: None or a function that wraps the
+    iteration over names, such as tqdm. -> Report, a row a parameter, with the limit 1e-13, 1e-12
+    from 100,000 parameters on; its remarks name what the model wrote into. MinigptError for a
+    parameter that is empty, not floating, not finite or without a gradient, and for a loss that
+    differs from call to call or between loss and loss_and_grads; NotComplexSafe names an op that
+    drops the imaginary part.
     """
     check_method(method, step)
     losses, remarks = Losses(model, ids, targets, dropout_seed), []
     loss, returned = losses.loss_and_grads(remarks)
-    missed = [name for name in losses.values if name not in returned]
-    if missed or len(returned) != len(losses.values):
-        extra = [name for name in returned if name not in losses.values]
-        raise MinigptError(f"loss_and_grads: {f'no gradient of {missed[0]}' if missed else f'a gradient of {extra[0]}, which is no parameter'}")
+    check_names(returned, losses.values)
     analytic = {name: as_gradient(name, g) for name, g in returned.items()}
     again = losses.loss_and_grads([])[1]
     for name in apart(analytic, again):
         raise MinigptError(f"loss_and_grads is not deterministic: two calls gave different gradients of {name}")
     losses.call(losses.at({name: 1.001 * value for name, value in losses.values.items()}), "loss_and_grads")
-    for name in apart(analytic, returned):
-        remarks.append(f"the gradient of {name} lies in memory that a later call writes into: it must be an array of its own")
+    remarks += overwritten(analytic, returned)
     other = losses.loss(losses.values, remarks)
     if not abs(loss - other) <= ROUNDING * abs(loss):
-        raise MinigptError(f"loss_and_grads gives a loss of {loss!r} and loss one of {other!r}: with the same arguments they must be equal")
+        both = f"loss_and_grads gives a loss of {loss!r} and loss one of {other!r}"
+        raise MinigptError(f"{both}: with the same arguments they must be equal")
     report = compare(losses.loss, losses.values, analytic, method, np.random.default_rng(seed), step, progress)
     report.limit *= 10 if model.num_parameters >= LARGE else 1
     report.remarks[:0] = remarks
     return report
 
 
-class Losses:
-    """A model's loss at any values of its parameters, and its gradients at those that it has: each call with copies of the batch.
+def check_names(grads, values):
+    """MinigptError where the names of the gradients are not those of the parameters."""
+    missed, extra = [n for n in values if n not in grads], [n for n in grads if n not in values]
+    if missed or extra:
+        what = f"no gradient of {missed[0]}" if missed else f"a gradient of {extra[0]}, which is no parameter"
+        raise MinigptError(f"loss_and_grads: {what}")
 
-    values: name -> parameter in float64.
+
+class Losses:
+    """A model's loss at any values of its parameters, and its gradients at those that it has.
+
+    Each call gets copies of the batch. values: name -> parameter in float64.
     """
 
     def __init__(self, model, ids, targets=None, dropout_seed=None):
@@ -60,7 +70,10 @@ class Losses:
         self.values = {name: np.array(value, np.float64) for name, value in model.parameters.items()}
 
     def at(self, arrays):
-        """A copy of the model, in the dtype of these arrays, that has them as parameters; one a dtype, made when it is first asked for."""
+        """A copy of the model, in the dtype of these arrays, that has them as parameters.
+
+        One a dtype, made when it is first asked for.
+        """
         kind = np.result_type(*arrays.values())
         if kind not in self.models:
             made = self.models[kind] = self.model.astype(kind)
@@ -71,15 +84,14 @@ class Losses:
         return self.models[kind]
 
     def call(self, model, function, remarks=None):
-        """model.loss or model.loss_and_grads, with a remark where it changes the parameters or the batch."""
+        """model.loss or model.loss_and_grads; remarks: a list to add those on its changes to."""
         batch = copied(self.batch)
         rng = None if self.dropout_seed is None else np.random.default_rng(self.dropout_seed)
-        before = snapshot(dict(model.parameters), ""), snapshot(batch, "batch")
+        things = [] if remarks is None else [(dict(model.parameters), ""), (batch, "batch")]
+        before = [snapshot(*thing) for thing in things]
         made = getattr(model, function)(*batch, rng) if len(batch) == 2 else getattr(model, function)(*batch, rng=rng)
-        if remarks is not None:
-            after = snapshot(dict(model.parameters), ""), snapshot(batch, "batch")
-            for then, now in zip(before, after):
-                remarks += remarks_on(function, then, now)
+        for then, thing in zip(before, things):
+            remarks += remarks_on(function, then, snapshot(*thing))
         return made
 
     def loss(self, arrays, remarks=None):
@@ -87,10 +99,10 @@ class Losses:
         return self.call(self.at(arrays), "loss", remarks)
 
     def loss_and_grads(self, remarks):
-        """The loss and the gradients that the model returns. MinigptError where these are not a mapping."""
+        """The loss and the gradients that the model returns; MinigptError for another form."""
         made = self.call(self.at(self.values), "loss_and_grads", remarks)
         if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)):
-            raise MinigptError(f"loss_and_grads returned a {type(made).__name__}, it must return (loss, name -> gradient)")
+            raise MinigptError(f"loss_and_grads returned {kind_of(made)}, it must return (loss, name -> gradient)")
         return made
 
 
@@ -98,17 +110,20 @@ def as_batch(ids, targets):
     """The positional arguments of a loss: (ids, targets) or (batch,). MinigptError for neither."""
     if isinstance(ids, Mapping):
         if targets is not None:
-            raise MinigptError("a batch has its targets in it: give check_gradients(model, batch), and further arguments by name")
+            raise MinigptError("a batch has its targets in it: check_gradients(model, batch), the rest by name")
         return (ids,)
     if targets is None:
-        raise MinigptError(f"targets are missing: give ids and targets, or a batch (a mapping of named arrays), not a {type(ids).__name__} alone")
+        what = f"not {kind_of(ids)} alone"
+        raise MinigptError(f"targets are missing: give ids and targets, or a batch (a mapping of named arrays), {what}")
     return ids, targets
 
 
 def errors_by_step(model, ids, targets=None, seed=0, exponents=range(31)):
-    """Error of both methods for steps 10^-e, along one random direction of all parameters: the V of central differences, the flat complex step.
+    """Error of both methods by size of step: the V of central differences, the flat complex step.
 
-    -> steps (n,), dict of method -> relative errors (n,). Central differences end where the step is too small to change a parameter.
+    Steps 10^-e along one random direction of all parameters.
+    -> steps (n,), dict of method -> relative errors (n,). Central differences end where the step is
+    too small to change a parameter.
     """
     losses, rng = Losses(model, ids, targets), np.random.default_rng(seed)
     _, grads = losses.loss_and_grads([])

@@ -3,18 +3,20 @@
 import numpy as np
 
 from minigpt.errors import MinigptError
-from minigpt.gradcheck.handing import check_function, in_double, is_floating
+from minigpt.gradcheck.handing import check_function, in_double, is_floating, kind_of
 from minigpt.gradcheck.pair import Pair
 
 
 def check_op(forward, backward, inputs, method="complex", seed=0, step=None):
     """Check an op's backward against its forward.
 
-    forward(*inputs) -> (y, cache), or a tuple of arrays in place of y; backward(dy, cache) -> the gradient of the one input, or a tuple of one
-    for each input, None where there is none; inputs: a tuple of arrays. The output is contracted with a random dy. Inputs that are not
-    floating (ids, masks) are handed through unchecked. Each call gets copies; one that writes into what it was given is named in the report's
-    remarks. -> Report, a row an input. MinigptError in one line for whatever is not of this form, where an input is empty or not finite, and
-    where backward says nothing of a floating input.
+    forward(*inputs) -> (y, cache), or a tuple of arrays in place of y; backward(dy, cache) -> the
+    gradient of the one input, or a tuple of one for each input, None where there is none; inputs: a
+    tuple of arrays. The output is contracted with a random dy. Inputs that are not floating (ids,
+    masks) are handed through unchecked. Each call gets copies; one that writes into what it was
+    given is named in the report's remarks. -> Report, a row an input. MinigptError in one line for
+    whatever is not of this form, where an input is empty or not finite, and where backward says
+    nothing of a floating input.
     """
     check_function("forward", forward)
     check_function("backward", backward)
@@ -38,31 +40,34 @@ class Op(Pair):
 
 
 def named_inputs(inputs):
-    """A tuple of inputs as a dict of "input 0", "input 1", ...; floating ones in float64, numbers as arrays."""
+    """A tuple of inputs as a dict of "input 0", "input 1", ...; floating ones in float64."""
     if not isinstance(inputs, tuple | list):
-        kind = "an array" if isinstance(inputs, np.ndarray) else f"a {type(inputs).__name__}"
-        raise MinigptError(f"inputs is {'None' if inputs is None else kind}, it must be a tuple of arrays, such as (x,) for one")
+        kind = "an array" if isinstance(inputs, np.ndarray) else kind_of(inputs)
+        raise MinigptError(f"inputs is {kind}, it must be a tuple of arrays, such as (x,) for one")
     named = {f"input {i}": in_double(x) for i, x in enumerate(inputs)}
     if not any(isinstance(x, np.ndarray) for x in named.values()):
-        raise MinigptError(f"inputs holds no array ({', '.join(type(x).__name__ for x in inputs) or 'nothing'}), it must be a tuple of arrays")
+        kinds = ", ".join(type(x).__name__ for x in inputs) or "nothing"
+        raise MinigptError(f"inputs holds no array ({kinds}), it must be a tuple of arrays")
     return named
 
 
 def named_gradients(grads, given):
-    """What backward returned as a dict of the inputs' names, without those that have none. MinigptError for what is not of the form expected."""
+    """What backward returned, by the inputs' names; MinigptError for another form."""
     expected = "it must return an array, or a tuple with one for each input and None where there is none"
     if grads is None or isinstance(grads, list | dict | str):
-        raise MinigptError(f"backward returned {'None' if grads is None else f'a {type(grads).__name__}'}, {expected}")
+        raise MinigptError(f"backward returned {kind_of(grads)}, {expected}")
     grads = grads if isinstance(grads, tuple) else (grads,)
     if len(grads) > len(given):
         raise MinigptError(f"backward returned {len(grads)} gradients for {len(given)} inputs")
     missed = [name for name, x in list(given.items())[len(grads) :] if is_floating(x)]
     if missed:  # a row that is not there looks like one that passed
-        raise MinigptError(f"backward returned {len(grads)} gradients and none for {missed[0]}, it must return None where there is none")
+        found = f"{len(grads)} gradients and none for {missed[0]}"
+        raise MinigptError(f"backward returned {found}, it must return None where there is none")
     for (name, x), g in zip(given.items(), grads):
         if g is not None and not is_floating(x):
             kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-            raise MinigptError(f"{name} is {kind} and backward returned a gradient for it: only floating arrays have one")
+            what = f"{name} is {kind} and backward returned a gradient for it"
+            raise MinigptError(f"{what}: only floating arrays have one")
     named = {name: g for name, g in zip(given, grads) if g is not None}
     if not named:
         raise MinigptError(f"none of the {len(given)} inputs is floating and has a gradient: there is nothing to check")

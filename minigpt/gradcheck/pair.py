@@ -3,15 +3,17 @@
 import numpy as np
 
 from minigpt.errors import MinigptError
-from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, remarks_on, snapshot
-from minigpt.gradcheck.numeric import ROUNDING, check_method, check_same, compare
+from minigpt.gradcheck.comparison import ROUNDING, check_same, compare
+from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, kind_of, remarks_on, snapshot
+from minigpt.gradcheck.numeric import check_method
 
 
 class Pair:
-    """A forward and a backward, and named values to run them at: what is common to the check of an op and of a layer.
+    """A forward and a backward, and named values to run them at.
 
-    A kind of pair gives forward(values) -> (y, cache), with y an array or a tuple of arrays, and backward(dy, cache) -> name -> gradient.
-    given: name -> value.
+    What the check of an op and that of a layer have in common. A kind of pair gives
+    forward(values) -> (y, cache), with y an array or a tuple of arrays, and
+    backward(dy, cache) -> name -> gradient. given: name -> value.
     """
 
     def __init__(self, given, *, method="complex", seed=0):
@@ -19,8 +21,9 @@ class Pair:
         for name, x in given.items():
             check_values(name, x)
         self.given, self.method = given, method
-        self.rng = np.random.default_rng([seed, 1])  # not the stream of default_rng(seed), which the caller's inputs may come from: with dy = x,
-        # x^T dy is symmetric and a transposed dweight would pass
+        # Not the stream of default_rng(seed), from which the caller's inputs may come: with dy = x,
+        # x^T dy is symmetric, and a transposed dweight would pass.
+        self.rng = np.random.default_rng([seed, 1])
         self.remarks = []
         self.dy = self.single = None
 
@@ -52,8 +55,8 @@ class Pair:
         """forward's y and cache; MinigptError where it does not return a pair."""
         made = self.forward(values)
         if not (isinstance(made, tuple) and len(made) == 2):
-            kind = f"a tuple of {len(made)}" if isinstance(made, tuple) else "None" if made is None else f"a {type(made).__name__}"
-            raise MinigptError(f"forward returned {kind}, it must return (y, cache), where y is an array or a tuple of arrays")
+            kind = f"a tuple of {len(made)}" if isinstance(made, tuple) else kind_of(made)
+            raise MinigptError(f"forward returned {kind}, it must return (y, cache), y an array or a tuple of arrays")
         return made
 
     def arriving(self, factor=1.0):
@@ -65,12 +68,14 @@ class Pair:
         """The sum of y * dy. MinigptError where y's shape has changed."""
         for part, d in zip(parts, self.dy, strict=True):
             if np.shape(part) != d.shape:
-                raise MinigptError(f"forward returned y of shape {d.shape} at first and {np.shape(part)} later, it must depend on the inputs alone")
+                shapes = f"{d.shape} at first and {np.shape(part)} later"
+                raise MinigptError(f"forward returned y of shape {shapes}, it must depend on the inputs alone")
         return sum((part * d).sum() for part, d in zip(parts, self.dy))
 
     def objective(self, arrays):
-        """A number for the arrays given in place of the inputs of those names: the sum of y * dy."""
-        return self.contract(as_outputs(self.run({name: copied(arrays.get(name, x)) for name, x in self.given.items()})[0]))
+        """The sum of y * dy for the arrays given in place of the inputs of those names."""
+        y, _ = self.run({name: copied(arrays.get(name, x)) for name, x in self.given.items()})
+        return self.contract(as_outputs(y))
 
     def watched_backward(self, values, cache):
         """What backward returns, with a remark for all that it writes into."""
@@ -83,30 +88,39 @@ class Pair:
         return returned
 
     def look_for_state(self, cache, returned, analytic):
-        """Remarks on what is kept between calls. MinigptError where the same forward and backward, run afresh, give another gradient."""
+        """Remarks on what is kept between calls.
+
+        MinigptError where the same forward and backward, run afresh, give another gradient.
+        """
+        say = self.remarks.append
         try:
             again = self.backward(self.arriving(), cache)
         except MinigptError:
             raise
         except Exception as error:  # whatever the reader's function raises
-            self.remarks.append(f"a second backward on the same cache fails: {type(error).__name__}: {error}")
+            say(f"a second backward on the same cache fails: {type(error).__name__}: {error}")
         else:
             for name in apart(analytic, again):
-                self.remarks.append(f"a second backward on the same cache returns another gradient of {name}: it must be the same")
+                say(f"a second backward on the same cache returns another gradient of {name}: it must be the same")
         for name in apart(analytic, self.afresh()):
-            raise MinigptError(f"backward is not deterministic: run afresh with the same inputs and dy it returns another gradient of {name}")
+            raise MinigptError(
+                f"backward is not deterministic: afresh, on equal inputs and dy, it returns another gradient of {name}"
+            )
         for name in apart(analytic, self.afresh(another=True)):
-            self.remarks.append(f"a second forward changes the gradient of {name} that the first one's cache gives: all that backward needs is in it")
-        for name in apart(analytic, returned):
-            self.remarks.append(f"the gradient of {name} lies in memory that a later call writes into: it must be an array of its own")
+            say(f"a second forward changes the gradient of {name} that the first one's cache gives: it must hold all")
+        self.remarks += overwritten(analytic, returned)
 
     def afresh(self, another=False):
-        """The gradients of a new forward and backward; another: with one more forward between them, on other numbers, and its backward after."""
+        """The gradients of a new forward and backward.
+
+        another: with one more forward between them, on other numbers, and its backward after.
+        """
         _, cache = self.run(copied(self.given))
         if not another:
             return self.backward(self.arriving(), cache)
         with np.errstate(all="ignore"):
-            _, other = self.run({name: np.asarray(x * 1.001) if is_floating(x) else copied(x) for name, x in self.given.items()})
+            values = {name: np.asarray(x * 1.001) if is_floating(x) else copied(x) for name, x in self.given.items()}
+            _, other = self.run(values)
             grads = copied(self.backward(self.arriving(), cache))
             self.backward(self.arriving(1.001), other)
         return grads
@@ -118,14 +132,21 @@ def as_outputs(y):
 
 
 def check_outputs(parts):
-    """MinigptError for a y that can't be contracted with a dy: not floating, empty, or not finite."""
+    """MinigptError for a y that can't be contracted with a dy."""
     for i, part in enumerate(parts):
         name = f"y[{i}]" if len(parts) > 1 else "y"
         if part.dtype.kind != "f":
-            raise MinigptError(f"forward returned {name} of dtype {part.dtype}, it must be a real, floating array, or a tuple of such arrays")
+            what = f"{name} of dtype {part.dtype}"
+            raise MinigptError(f"forward returned {what}, it must be a real, floating array, or a tuple of such arrays")
         check_values(f"forward's {name}", part)
     if not parts:
         raise MinigptError("forward returned an empty tuple for y, it must be an array or a tuple of arrays")
+
+
+def overwritten(analytic, returned):
+    """Remarks on the gradients that are not, any more, what they were when they were returned."""
+    why = "lies in memory that a later call writes into: it must be an array of its own"
+    return [f"the gradient of {name} {why}" for name in apart(analytic, returned)]
 
 
 def apart(analytic, grads):

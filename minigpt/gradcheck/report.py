@@ -1,4 +1,4 @@
-"""The verdict of a gradient check: a row an array, and remarks on what the functions did besides."""
+"""The verdict of a gradient check: a row an array, and remarks on what the functions did."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,16 +18,19 @@ class Row(NamedTuple):
     checks: int  # numbers and directions compared
     error: float  # of the method, in the measure above
     central: float | None = None  # of central differences, where both methods were asked for
-    gap: float | None = None  # between the two methods along a random direction; None where it was not or could not be judged
+    gap: float | None = (
+        None  # between the two methods along a random direction; None where it was not or could not be judged
+    )
 
 
 @dataclass
 class Report:
     """Rows and remarks; str(report) is a table to read.
 
-    passed says that every gradient is right: its error is within the limit, and the complex step that says so is confirmed by central
-    differences. remarks are lines on what forward or backward did to things that are not theirs (wrote into an input, its dy, its cache):
-    a gradient may be right all the same, so a remark does not fail the report.
+    passed says that every gradient is right: its error is within the limit, and the complex step
+    that says so is confirmed by central differences. remarks are lines on what forward or backward
+    did to things that are not theirs (wrote into an input, its dy, its cache): a gradient may be
+    right all the same, so a remark does not fail the report.
     """
 
     rows: list = field(default_factory=list)
@@ -45,11 +48,15 @@ class Report:
 
     @property
     def passed(self):
-        """Whether every gradient is right: there are some, no row is wrong, and in none do the two methods disagree."""
+        """Whether every gradient is right: there are some, no row is wrong, and in none do the two
+        methods disagree.
+        """
         return bool(self.rows) and all(self.verdict(row) == "ok" for row in self.rows)
 
     def verdict(self, row):
-        """ok, WRONG, or METHODS DISAGREE where the error is within the limit and central differences contradict the complex step."""
+        """ok, WRONG, or METHODS DISAGREE where the error is within the limit and central
+        differences contradict the complex step.
+        """
         if not row.error <= self.limit:  # NaN is wrong
             return "WRONG"
         return "ok" if row.gap is None or row.gap <= GAP_LIMIT else "METHODS DISAGREE"
@@ -77,5 +84,10 @@ class Report:
         lines = self.table()
         widths = [max(map(len, column)) for column in zip(*lines)]
         to_the_left = (0, 1, len(widths) - 1)
-        aligned = ("  ".join(c.ljust(w) if i in to_the_left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) for line in lines)
-        return "\n".join([*(line.rstrip() for line in aligned), self.summary, *(f"remark: {remark}" for remark in self.remarks)])
+        aligned = (
+            "  ".join(c.ljust(w) if i in to_the_left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths)))
+            for line in lines
+        )
+        return "\n".join(
+            [*(line.rstrip() for line in aligned), self.summary, *(f"remark: {remark}" for remark in self.remarks)]
+        )

@@ -100,6 +100,39 @@ def not_a_number(dy, x):
     return dx
 
 
+def right_once():
+    """Of cube, at its first call alone."""
+    calls = []
+
+    def backward(dy, x):
+        calls.append(1)
+        return (3 if len(calls) == 1 else 2) * x * x * dy
+
+    return backward
+
+
+def sum_of_both(x, faint):
+    """y = sum(x) + 1e-9 sum(faint): two inputs, one with gradients a billion times as large."""
+    return x.sum() + 1e-9 * faint.sum(), (x.shape, faint.shape)
+
+
+def a_little_off(dy, shapes):
+    """Of sum_of_both, the small gradient wrong by 0.1%."""
+    return dy * np.ones(shapes[0]), 1.001e-9 * dy * np.ones(shapes[1])
+
+
+def half_forgotten(model):
+    """A model whose loss_and_grads leaves a parameter out."""
+
+    class Forgetful(type(model)):
+        def loss_and_grads(self, *arguments, **keywords):
+            """Less the gradient of ln_f.bias."""
+            loss, grads = super().loss_and_grads(*arguments, **keywords)
+            return loss, {name: g for name, g in grads.items() if name != "ln_f.bias"}
+
+    return Forgetful(model.config, store=model.store)
+
+
 class OverwritingLinear(Linear):
     """A layer that sets its gradients where it should add to them."""
 
@@ -138,6 +171,10 @@ def verdicts():
         "one of many": (False, lambda: check_op(cube, one_of_many, (many,))),
         "NaN": (False, lambda: check_op(cube, not_a_number, (x,))),
         "dweight missing": (None, lambda: check_op(product, without_dweight, (x, weight))),
+        "small beside large": (False, lambda: check_op(sum_of_both, a_little_off, (x, weight))),
+        "zeros": (False, lambda: check_op(cube, lambda dy, x: 3 * x * x * dy * (x > 0), (x,))),
+        "right once": (None, lambda: check_op(cube, right_once(), (x,))),
+        "a parameter without a gradient": (None, lambda: check_gradients(half_forgotten(random_model()), *random_batch())),
         "gradients overwritten": (False, lambda: check_layer(layer, rows)),
     }
     return {name: (verdict(check) is expected, 1) for name, (expected, check) in cases.items()}
