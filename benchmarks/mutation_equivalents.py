@@ -1,4 +1,6 @@
-"""Mutants of mutation_score that compute what the original does, with the reason: (module, function, statement, change) -> why."""
+"""Mutants of mutation_score that compute what the original does, with the reason: (module,
+function, statement, change) -> why.
+"""
 
 AXES = "every array here has four axes, of which 2 and -2 are the same"
 SPEED = "decides which of two equal computations runs, hence only the speed; tests hold that both give the same"
@@ -11,6 +13,7 @@ ROWS = "the logits are rows here: two axes, of which the last is 1"
 SYMMETRIC_DOT = "a product of two numbers does not depend on their order"
 KEPT = "how many results are kept decides the time alone"
 SYMMETRIC = "the common dtype does not depend on the order"
+WITH_BIAS = "*(() if bias is None else (bias,))"
 
 EQUIVALENT = {
     ("ops/attention", "attention_backward", "dscores = v @ dy.swapaxes(-1, -2)", "-2 -> 2"): AXES,
@@ -114,13 +117,13 @@ EQUIVALENT = {
         "ops/lean_attention",
         "lean_attention_forward",
         "y = heads_last(B, H, T, D, np.result_type(q, k, v, *(() if bias is None else (bias,))))",
-        "np.result_type(q, k, v, *(() if bias is None else (bias,))) -> np.result_type(k, q, v, *(() if bias is None else (bias,)))",
+        f"np.result_type(q, k, v, {WITH_BIAS}) -> np.result_type(k, q, v, {WITH_BIAS})",
     ): SYMMETRIC,
     (
         "ops/lean_attention",
         "lean_attention_forward",
         "y = heads_last(B, H, T, D, np.result_type(q, k, v, *(() if bias is None else (bias,))))",
-        "np.result_type(q, k, v, *(() if bias is None else (bias,))) -> np.result_type(q, v, k, *(() if bias is None else (bias,)))",
+        f"np.result_type(q, k, v, {WITH_BIAS}) -> np.result_type(q, v, k, {WITH_BIAS})",
     ): SYMMETRIC,
     (
         "ops/lean_attention",

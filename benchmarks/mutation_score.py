@@ -1,12 +1,16 @@
-"""How many small mistakes in the mathematics would the tests notice? `python -m benchmarks.mutation_score` plants them one at a time.
+"""How many small mistakes in the mathematics would the tests notice? `python -m
+benchmarks.mutation_score` plants them one at a time.
 
-Each operator, sign, axis, comparison, constant and slice bound of minigpt/ops, layers and models is changed in turn, each update dropped, each pair
-of like arguments swapped (one such change is a mutant), and the tests that TESTS names are run until the first failure, which kills the mutant:
-tests/ops and tests/layers have to do for both of these, tests/models and tests/layers for the models.
-One that raises or runs longer than LIMIT is killed as well. A mutant that no test can tell from the original stands in EQUIVALENT with the reason.
+Each operator, sign, axis, comparison, constant and slice bound of minigpt/ops, layers and models is
+changed in turn, each update dropped, each pair of like arguments swapped
+(one such change is a mutant), and the tests that TESTS names are run until the first failure, which
+kills the mutant: tests/ops and tests/layers have to do for both of these, tests/models and
+tests/layers for the models. One that raises or runs longer than LIMIT is killed as well. A mutant
+that no test can tell from the original stands in EQUIVALENT with the reason.
 
-pytest collects the tests once; then each mutant is a fork of that process with one function's code replaced, the likeliest killers run first.
-Where the system cannot fork (Windows), each mutant is a process of its own: the same result, a few times slower.
+pytest collects the tests once; then each mutant is a fork of that process with one function's code
+replaced, the likeliest killers run first. Where the system cannot fork (Windows), each mutant is a
+process of its own: the same result, a few times slower.
 """
 
 import argparse
@@ -31,13 +35,20 @@ from pathlib import Path
 from benchmarks.mutation_equivalents import EQUIVALENT
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = {"ops": ("ops", "layers"), "layers": ("ops", "layers"), "models": ("models", "layers")}  # folder of minigpt -> those of tests/
+# folder of minigpt -> those of tests/
+TESTS = {"ops": ("ops", "layers"), "layers": ("ops", "layers"), "models": ("models", "layers")}
 LIMIT = 180  # seconds for one mutant; all its tests take six, those of the models sixty
-UNPLANTED = 3  # exit status of a mutant whose module does not even import; said aloud, lest a fault of this script count as a kill
-LIKELY = {"reductions": "linear", "linear": "simple", "embedding": "simple", "norm": "simple", "mlp": "simple"}  # else the file of the same name
+# exit status of a mutant whose module does not even import; said aloud, lest a fault of this script
+# count as a kill
+UNPLANTED = 3
+# else the file of the same name
+LIKELY = {"reductions": "linear", "linear": "simple", "embedding": "simple", "norm": "simple", "mlp": "simple"}
 
-SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult, ast.FloorDiv: ast.Mult,
-           ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And}  # fmt: skip
+SWAPPED = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
 NEGATED = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
            ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}  # fmt: skip
 AT_BORDER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
@@ -45,7 +56,9 @@ AT_BORDER = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 
 @dataclass
 class Mutant:
-    """One change: `holder` is the list, or the dict of a node's fields, in which `new` takes the place of the original, under `key`."""
+    """One change: `holder` is the list, or the dict of a node's fields, in which `new` takes the
+    place of the original, under `key`.
+    """
 
     module: str  # ops/attention
     function: str  # qualified name, "" at module level
@@ -69,6 +82,7 @@ class Mutant:
 
 def changes(node):
     """The nodes that may stand in place of one node, each wrong in one way."""
+
     def changed(**fields):
         new = copy.copy(node)
         vars(new).update(fields)
@@ -116,11 +130,15 @@ def head(node):
 
 def modules_of(folder):
     """ops -> ops/activations, ops/attend, ..."""
-    return [f"{folder}/{path.stem}" for path in sorted((ROOT / "minigpt" / folder).glob("*.py")) if path.stem != "__init__"]
+    return [
+        f"{folder}/{path.stem}" for path in sorted((ROOT / "minigpt" / folder).glob("*.py")) if path.stem != "__init__"
+    ]
 
 
 def mutants_of(module):
-    """All the mutants of one module, in the order of its lines; annotations and error messages are left alone."""
+    """All the mutants of one module, in the order of its lines; annotations and error messages are
+    left alone.
+    """
     tree, found = ast.parse((ROOT / f"minigpt/{module}.py").read_text(encoding="utf-8")), []
     seen, sizes = Counter(), set()
 
@@ -130,12 +148,21 @@ def mutants_of(module):
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns") or isinstance(node, ast.Raise):
                 continue
-            children = [(value, i, child) for i, child in enumerate(value)] if isinstance(value, list) else [(vars(node), field, value)]
+            children = (
+                [(value, i, child) for i, child in enumerate(value)]
+                if isinstance(value, list)
+                else [(vars(node), field, value)]
+            )
             for holder, key, child in children:
                 if not isinstance(child, ast.AST):
                     continue
-                if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr == "reshape":
-                    sizes.update(id(a.operand) for a in child.args if isinstance(a, ast.UnaryOp))  # to reshape, -2 is -1
+                if (
+                    isinstance(child, ast.Call)
+                    and isinstance(child.func, ast.Attribute)
+                    and child.func.attr == "reshape"
+                ):
+                    # to reshape, -2 is -1
+                    sizes.update(id(a.operand) for a in child.args if isinstance(a, ast.UnaryOp))
                 if isinstance(child, ast.stmt) or field == "decorator_list":
                     text = head(child)
                 for new in changes(child) if id(child) not in sizes else ():
@@ -143,7 +170,9 @@ def mutants_of(module):
                     seen[function, text, change] += 1
                     if (times := seen[function, text, change]) > 1:
                         change += f" ({times})"
-                    found.append(Mutant(module, function, getattr(child, "lineno", 0), text, change, tree, holder, key, new))
+                    found.append(
+                        Mutant(module, function, getattr(child, "lineno", 0), text, change, tree, holder, key, new)
+                    )
                 visit(child, function, text)
 
     visit(tree, "", "")
@@ -164,7 +193,9 @@ class TreeLoader(importlib.abc.InspectLoader):
 
 
 def plant(mutant):
-    """Put the mutant into the live module. The code of the function itself is replaced, hence every `from x import f` sees it too."""
+    """Put the mutant into the live module. The code of the function itself is replaced, hence every
+    `from x import f` sees it too.
+    """
     mutant.holder[mutant.key] = mutant.new
     name = "minigpt." + mutant.module.replace("/", ".")
     live, mutated = importlib.import_module(name), types.ModuleType(name)
@@ -184,14 +215,18 @@ def plant(mutant):
         live, mutated = getattr(live, maker), getattr(mutated, maker)
         if not isinstance(live, types.FunctionType):
             return
-    live, mutated = (getattr(f, "fget", None) or getattr(f, "__func__", f) for f in (live, mutated))  # of a property, of a classmethod
-    live, mutated = inspect.unwrap(live), inspect.unwrap(mutated)  # of a cache, which is empty: no test has run in this process
+    # of a property, of a classmethod
+    live, mutated = (getattr(f, "fget", None) or getattr(f, "__func__", f) for f in (live, mutated))
+    # of a cache, which is empty: no test has run in this process
+    live, mutated = inspect.unwrap(live), inspect.unwrap(mutated)
     live.__defaults__, live.__kwdefaults__ = mutated.__defaults__, mutated.__kwdefaults__
     live.__code__ = mutated.__code__
 
 
 class Runner:
-    """A pytest plugin that, in place of running the collected tests once, runs them on each mutant in a child process."""
+    """A pytest plugin that, in place of running the collected tests once, runs them on each mutant
+    in a child process.
+    """
 
     def __init__(self, mutants, jobs, report):
         self.mutants, self.jobs, self.report = mutants, jobs, report
@@ -221,7 +256,10 @@ class Runner:
         if mutant:
             mutant.survived = status == 0
             if os.waitstatus_to_exitcode(status) == UNPLANTED:
-                print(f"raises on import, counted as killed: minigpt/{mutant.module}.py:{mutant.line}  [{mutant.change}]", flush=True)
+                print(
+                    f"raises on import, counted as killed: minigpt/{mutant.module}.py:{mutant.line}  [{mutant.change}]",
+                    flush=True,
+                )
             self.report(mutant)
 
     def child(self, session, mutant):
@@ -247,8 +285,8 @@ class Runner:
 
 
 def likeliest_first(items, mutant):
-    """The tests that have to kill a mutant, those of the module's own file first, then those of its folder; within a file, each test once before
-    its further parameters."""
+    """The tests that have to kill a mutant, those of the module's own file first, then those of its
+    folder; within a file, each test once before its further parameters."""
     folder, stem = mutant.module.split("/")
     items = [item for item in items if item.path.parent.name in TESTS[folder]]
     name = LIKELY.get(stem, stem) if folder == "layers" or stem == "reductions" else stem
@@ -261,12 +299,24 @@ def likeliest_first(items, mutant):
 
 
 def run_tests(runner):
-    """pytest over the folders of tests that the mutants need, with the runner in charge; without slow tests and those that need PyTorch."""
+    """pytest over the folders of tests that the mutants need, with the runner in charge; without
+    slow tests and those that need PyTorch.
+    """
     import pytest
 
     os.chdir(ROOT)
     folders = sorted({f"tests/{folder}" for mutant in runner.mutants for folder in TESTS[mutant.module.split("/")[0]]})
-    options = ["-m", "not slow and not parity", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal"]
+    options = [
+        "-m",
+        "not slow and not parity",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:terminal",
+    ]
     code = pytest.main([*folders, *options], plugins=[runner])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"pytest gave up: {code!r}")
@@ -283,7 +333,10 @@ def print_results(mutants, seconds, backward_only=False):
     for m in mutants:
         if m.survived:
             reason = EQUIVALENT.get(m.identity)
-            print(f"{'equivalent' if reason else 'SURVIVED'}  minigpt/{m.module}.py:{m.line}  {m.function}  [{m.change}]  {m.text}")
+            print(
+                f"{'equivalent' if reason else 'SURVIVED'}  minigpt/{m.module}.py:{m.line}  "
+                f"{m.function}  [{m.change}]  {m.text}"
+            )
             if reason:
                 print(f"            {reason}")
     known = {m.identity: m for m in mutants}
@@ -293,10 +346,17 @@ def print_results(mutants, seconds, backward_only=False):
     for entry in stale:
         print(f"STALE entry of EQUIVALENT, its line is {'killed' if entry in known else 'gone'}: {entry}")
     print()
-    for title, group in (("backward", [m for m in mutants if m.backward]), ("others", [m for m in mutants if not m.backward]), ("all", mutants)):
+    for title, group in (
+        ("backward", [m for m in mutants if m.backward]),
+        ("others", [m for m in mutants if not m.backward]),
+        ("all", mutants),
+    ):
         total, killed, equivalent, survived = counts(group)
         score = 100 * killed / max(1, total - equivalent)
-        print(f"{title:10}{total:6} mutants, {killed:6} killed, {equivalent:4} equivalent, {survived:4} survived: {score:6.2f}% of those that differ")
+        print(
+            f"{title:10}{total:6} mutants, {killed:6} killed, {equivalent:4} equivalent, "
+            f"{survived:4} survived: {score:6.2f}% of those that differ"
+        )
         print(f"{'':10}({100 * killed / max(1, total):.2f}% of all, equivalents counted as survivors)")
     print(f"{seconds:.0f} s")
     return not stale
@@ -310,11 +370,16 @@ def counts(group):
 
 
 def main():
-    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # forks share no BLAS threads
+    # forks share no BLAS threads
+    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     parser = argparse.ArgumentParser(description="Mutation score of the gradient tests.")
     parser.add_argument("--module", action="append", help="only this module, such as ops/attention; may be repeated")
-    parser.add_argument("--folder", action="append", choices=TESTS, help="only the modules of this folder; may be repeated")
-    parser.add_argument("--backward-only", action="store_true", help="only functions and methods whose name ends in backward")
+    parser.add_argument(
+        "--folder", action="append", choices=TESTS, help="only the modules of this folder; may be repeated"
+    )
+    parser.add_argument(
+        "--backward-only", action="store_true", help="only functions and methods whose name ends in backward"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--json", type=Path, help="write the mutants and their fates to this file")
     parser.add_argument("--mutant", type=int, help="run only the mutant of this number; exit status 0 if it survives")
@@ -328,7 +393,9 @@ def main():
     def report(mutant):
         done.append(mutant)
         if mutant.survived and mutant.identity not in EQUIVALENT:
-            print(f"SURVIVED  minigpt/{mutant.module}.py:{mutant.line}  {mutant.function}  [{mutant.change}]", flush=True)
+            print(
+                f"SURVIVED  minigpt/{mutant.module}.py:{mutant.line}  {mutant.function}  [{mutant.change}]", flush=True
+            )
         if len(done) % 50 == 0:
             print(f"{len(done)} of {len(mutants)}, {time.perf_counter() - start:.0f} s", flush=True)
 
@@ -336,7 +403,9 @@ def main():
         run_tests(Runner(mutants, args.jobs, report))
     else:
         for i, mutant in enumerate(mutants):
-            selection = [x for module in modules for x in ("--module", module)] + ["--backward-only"] * args.backward_only
+            selection = [x for module in modules for x in ("--module", module)] + [
+                "--backward-only"
+            ] * args.backward_only
             command = [sys.executable, "-m", "benchmarks.mutation_score", *selection, "--mutant", str(i)]
             try:
                 mutant.survived = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT).returncode == 0
@@ -346,7 +415,9 @@ def main():
     fine = print_results(mutants, time.perf_counter() - start, args.backward_only)
     if args.json:
         fields = ("module", "function", "line", "text", "change", "survived")
-        args.json.write_text(json.dumps([{f: getattr(m, f) for f in fields} for m in mutants], indent=1), encoding="utf-8")
+        args.json.write_text(
+            json.dumps([{f: getattr(m, f) for f in fields} for m in mutants], indent=1), encoding="utf-8"
+        )
     return 0 if fine and not any(m.survived and m.identity not in EQUIVALENT for m in mutants if m.backward) else 1
 
 

@@ -1,4 +1,6 @@
-"""The mathematics: pure functions, each forward directly above its backward. Only NumPy is imported here."""
+"""The mathematics: pure functions, each forward directly above its backward. Only NumPy is imported
+here.
+"""
 
 from minigpt.ops.activations import (
     ACTIVATIONS,

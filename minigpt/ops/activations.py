@@ -1,7 +1,7 @@
 """Element-wise nonlinearities: GELU in both of its forms, ReLU and SiLU.
 
-GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SiLU: the same paper, section 2. ReLU: Nair and Hinton 2010.
-Every array here has any shape, and y and dx have the shape and dtype of x.
+GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SiLU: the same paper, section 2. ReLU: Nair and
+Hinton 2010. Every array here has any shape, and y and dx have the shape and dtype of x.
 """
 
 import math
@@ -40,7 +40,8 @@ def gelu_tanh_forward(x):
 def gelu_tanh_backward(dy, cache):
     """Gradient of gelu_tanh_forward: dy, cache -> dx.
 
-    The slope of cdf = (1 + tanh(z)) / 2 is 2 cdf (1 - cdf) dz, with dz = sqrt(2 / pi) * (1 + 3 * 0.044715 x^2), so that
+    The slope of cdf = (1 + tanh(z)) / 2 is 2 cdf (1 - cdf) dz, with
+    dz = sqrt(2 / pi) * (1 + 3 * 0.044715 x^2), so that
 
         dx = dy * cdf * (1 + 2 (1 - cdf) x dz)
     """
@@ -116,7 +117,8 @@ def silu_forward(x):
 
         y = x * sigmoid(x),    sigmoid(x) = (1 + tanh(x / 2)) / 2
 
-    x -> y, SiluCache. The sigmoid is written with tanh because exp(-x) overflows at x = -89 in float32.
+    x -> y, SiluCache. The sigmoid is written with tanh because exp(-x) overflows at x = -89 in
+    float32.
     """
     s = x * 0.5  # x / 2
     np.tanh(s, out=s)  # tanh(x / 2)

@@ -1,9 +1,12 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): the form of every book, then the one that training runs.
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): the form of every
+book, then the one that training runs.
 
-Heads are a batch axis here; splitting channels into heads and the projections around attention belong to layers/attention.py.
-The fast form stores scores and weights [key, query]: the softmax then reduces over an axis that is not the last, which runs vectorised over
-queries. Every cache shows its weights as (B, H, query, key) all the same. Beside this file: lean_attention.py, which keeps no weights,
-newest_attention.py, of one query in decoding, and attend.py, which says what runs when.
+Heads are a batch axis here; splitting channels into heads and the projections around attention
+belong to layers/attention.py. The fast form stores scores and weights [key, query]: the softmax
+then reduces over an axis that is not the last, which runs vectorised over queries. Every cache
+shows its weights as (B, H, query, key) all the same. Beside this file: lean_attention.py, which
+keeps no weights, newest_attention.py, of one query in decoding, and attend.py, which says what runs
+when.
 
 Shapes: B batch, H heads, T queries, S keys, D channels of a head.
 """
@@ -18,14 +21,18 @@ from minigpt.ops.dropout import dropout_scale
 
 
 class Mask(NamedTuple):
-    """Which keys a query may see. Query t stands at position S - T + t among the keys: the last query meets the last key."""
+    """Which keys a query may see. Query t stands at position S - T + t among the keys: the last
+    query meets the last key.
+    """
 
     causal: bool = False  # no key after the query
     window: int | None = None  # only keys nearer than this: of the last `window` keys, the query's own included
     keys: np.ndarray | None = None  # (B, S) bool, False at padding
 
     def visible(self, T, S):
-        """The definition, for reference_attention: which of S keys each of T queries may see, bool (B or 1, 1, T, S)."""
+        """The definition, for reference_attention: which of S keys each of T queries may see, bool
+        (B or 1, 1, T, S).
+        """
         distance = S - T + np.arange(T)[:, None] - np.arange(S)  # (T, S), negative for a key to come
         seen = (distance >= 0) | (not self.causal)
         if self.window is not None:
@@ -34,16 +41,19 @@ class Mask(NamedTuple):
 
 
 def reference_attention(q, k, v, mask=Mask(), bias=None, scale=None):  # noqa: B008 a Mask is immutable
-    """Attention as every book writes it: what the fast forms below and beside this file are tested against; training never calls it.
+    """Attention as every book writes it: what the fast forms below and beside this file are tested
+    against; training never calls it.
 
-        y = softmax(scale * q k^T + bias) v    over the keys that the mask lets a query see; 0 where it sees none
+        y = softmax(scale * q k^T + bias) v    over the keys that the mask shows; 0 where none is
 
-    Arguments as for attention_forward -> y (B, H, T, D), weights (B, H, T, S). Its gradient is taken by the complex step in tests.
+    Arguments as for attention_forward -> y (B, H, T, D), weights (B, H, T, S). Its gradient is
+    taken by the complex step in tests.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = scale * (q @ k.swapaxes(-1, -2)) + (0 if bias is None else bias)  # (B, H, T, S)
     scores = np.where(mask.visible(q.shape[2], k.shape[2]), scores, -np.inf)
-    top = scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite where a query sees nothing
+    # finite where a query sees nothing
+    top = scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)
     e = np.exp(scores - top)
     total = e.sum(axis=-1, keepdims=True)
     weights = e / np.where(total.real == 0, 1, total)
@@ -71,10 +81,11 @@ def attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, 
 
         y = softmax(scale * q k^T + bias) v    with a weight of 0 where the mask hides a key
 
-    q (B, H, T, D), k and v (B, H, S, D), mask a Mask, bias broadcastable to (B, H, T, S) with four axes, or None; scale 1/sqrt(D) unless
-    given -> y (B, H, T, D), a view of a (B, T, H, D) array so that merging the heads copies nothing, and an AttentionCache.
-    dropout is the probability to drop a weight (scaled by 1 / (1 - p) otherwise), drawn from rng; None for no dropout.
-    A query that may see no key gives y = 0 and passes no gradient.
+    q (B, H, T, D), k and v (B, H, S, D), mask a Mask, bias broadcastable to (B, H, T, S) with four
+    axes, or None; scale 1/sqrt(D) unless given -> y (B, H, T, D), a view of a (B, T, H, D) array so
+    that merging the heads copies nothing, and an AttentionCache. dropout is the probability to drop
+    a weight (scaled by 1 / (1 - p) otherwise), drawn from rng; None for no dropout. A query that
+    may see no key gives y = 0 and passes no gradient.
     """
     B, H, T, D = q.shape
     S = k.shape[2]
@@ -92,13 +103,17 @@ def attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, 
 
 
 def attention_backward(dy, cache, out=None):
-    """Gradients of attention_forward: dy (B, H, T, D), cache -> dq (B, H, T, D), dk and dv (B, H, S, D), dbias of bias's shape or None.
+    """Gradients of attention_forward: dy (B, H, T, D), cache -> dq (B, H, T, D), dk and dv
+    (B, H, S, D), dbias of bias's shape or None.
 
-    out may name three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D) buffer. With A the weights:
+    out may name three arrays to write dq, dk and dv into, such as views of one (B, T, 3, H, D)
+    buffer. With A the weights:
 
-        dv = A^T dy        dA = dy v^T        dscores = A * (dA - rowsum(dA * A))        dq = scale * dscores k        dk = scale * dscores^T q
+        dv = A^T dy        dA = dy v^T        dscores = A * (dA - rowsum(dA * A))
+        dq = scale * dscores k        dk = scale * dscores^T q
 
-    and rowsum(dA * A) = rowsum(dy * y), which costs D products a query in place of S. It holds with dropout too.
+    and rowsum(dA * A) = rowsum(dy * y), which costs D products a query in place of S. It holds with
+    dropout too.
     """
     q, k, v, y, weights, factors, scale, bias_shape = cache
     dq, dk, dv = out if out is not None else (np.empty_like(q), np.empty_like(k), np.empty_like(v))
@@ -122,7 +137,9 @@ def attention_backward(dy, cache, out=None):
 
 
 def scores_kq(q, k, mask, bias, queries, keys):
-    """Scores of a block of queries against a range of keys, -inf where the mask hides: -> (B, H, keys, queries), a new array."""
+    """Scores of a block of queries against a range of keys, -inf where the mask hides: ->
+    (B, H, keys, queries), a new array.
+    """
     T, S = q.shape[2], k.shape[2]
     scores = k[:, :, keys] @ q[:, :, queries].swapaxes(-1, -2)
     if bias is not None:
@@ -140,25 +157,32 @@ def scores_kq(q, k, mask, bias, queries, keys):
 
 
 def softmax_over_keys(scores):
-    """Softmax over axis -2, in place, zero where a query sees no key. -> weights (B, H, S, T), log of the denominator (B, H, T)."""
-    top = scores.real.max(axis=-2, initial=np.finfo(scores.dtype).min, keepdims=True)  # finite even where every score is -inf
+    """Softmax over axis -2, in place, zero where a query sees no key. -> weights (B, H, S, T), log
+    of the denominator (B, H, T).
+    """
+    # finite even where every score is -inf
+    top = scores.real.max(axis=-2, initial=np.finfo(scores.dtype).min, keepdims=True)
     weights = scores  # one array, three meanings: scores,
     weights -= top
     np.exp(weights, out=weights)  # their exponentials,
-    total = np.ones((1, weights.shape[-2]), weights.dtype) @ weights  # (B, H, 1, T), as a product: 7 us against weights.sum's 26 at (6, 4, 64, 64)
+    # (B, H, 1, T), as a product: 7 us against weights.sum's 26 at (6, 4, 64, 64)
+    total = np.ones((1, weights.shape[-2]), weights.dtype) @ weights
     total += total.real == 0  # a query without keys: 0 / 1 = 0
     weights /= total  # weights
     return weights, (np.log(total) + top)[..., 0, :]
 
 
 def row_dot(a, b):
-    """Products of rows: (B, H, T, D) twice -> (B, H, T), in C order: subtracting it takes half as long as in the order of strided heads."""
+    """Products of rows: (B, H, T, D) twice -> (B, H, T), in C order: subtracting it takes half as
+    long as in the order of strided heads.
+    """
     return np.einsum("bhtd,bhtd->bht", a, b, order="C")
 
 
 @functools.lru_cache(maxsize=16)  # blocks along the diagonal, and layers, all ask for the same few
 def position_penalty(first, keys, queries, causal, window, dtype):
-    """What to add to scores where positions decide which keys a query may see: -> (keys, queries) of 0 and -inf; None where all are visible.
+    """What to add to scores where positions decide which keys a query may see: -> (keys, queries)
+    of 0 and -inf; None where all are visible.
 
     first: the first query's position, counted from the first key.
     """
@@ -172,7 +196,9 @@ def position_penalty(first, keys, queries, causal, window, dtype):
 
 
 def penalty_of(hidden, dtype):
-    """-inf where hidden, else 0: read-only, since some are kept. A score that overflowed to inf becomes nan by it, in a model that is lost anyway."""
+    """-inf where hidden, else 0: read-only, since some are kept. A score that overflowed to inf
+    becomes nan by it, in a model that is lost anyway.
+    """
     penalty = np.where(hidden, -np.inf, 0).astype(dtype)
     penalty.flags.writeable = False
     return penalty
@@ -184,7 +210,9 @@ def block_of_bias(bias, queries, keys):
 
 
 def sum_to_shape(x, shape):
-    """Undo broadcasting: sum x over the axes that are 1 in shape, which has as many axes. -> a new array of that shape."""
+    """Undo broadcasting: sum x over the axes that are 1 in shape, which has as many axes. -> a new
+    array of that shape.
+    """
     axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
     return x.sum(axis=axes, keepdims=True) if axes else x.copy()
 

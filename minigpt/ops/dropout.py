@@ -10,9 +10,11 @@ class DropoutCache(NamedTuple):
 
 
 def dropout_scale(shape, p, rng, dtype):
-    """A random factor for each element: 0 with probability p, else 1 / (1 - p), so that the mean is 1. -> array of real dtype.
+    """A random factor for each element: 0 with probability p, else 1 / (1 - p), so that the mean is
+    1. -> array of real dtype.
 
-    Drawn in float32 whatever the dtype, so that one seed drops the same elements in float32, float64 and complex128.
+    Drawn in float32 whatever the dtype, so that one seed drops the same elements in float32,
+    float64 and complex128.
     """
     scale = np.empty(shape, np.zeros(0, dtype).real.dtype)
     np.multiply(rng.random(shape, dtype=np.float32) >= p, 1 / (1 - p), out=scale, casting="unsafe")
@@ -20,7 +22,8 @@ def dropout_scale(shape, p, rng, dtype):
 
 
 def dropout_forward(x, p, rng):
-    """Set each element to zero with probability p and scale the rest, so that the expectation stays.
+    """Set each element to zero with probability p and scale the rest, so that the expectation
+    stays.
 
         y = x * m,    m = 0 with probability p, else 1 / (1 - p)
 

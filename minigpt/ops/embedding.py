@@ -16,15 +16,18 @@ class EmbeddingCache(NamedTuple):
 def embedding_forward(ids, weight):
     """Pick one row of a table for each id: y = weight[ids].
 
-    ids (...) int in 0 .. V-1, weight (V, C) -> y (..., C), EmbeddingCache. Equal to onehot(ids) @ weight, without the zeros.
+    ids (...) int in 0 .. V-1, weight (V, C) -> y (..., C), EmbeddingCache. Equal to
+    onehot(ids) @ weight, without the zeros.
     """
     return weight[ids], EmbeddingCache(ids, len(weight))
 
 
 def embedding_backward(dy, cache):
-    """Gradient of embedding_forward: dy (..., C), cache -> dweight (V, C); rows of ids that occur more than once add up.
+    """Gradient of embedding_forward: dy (..., C), cache -> dweight (V, C); rows of ids that occur
+    more than once add up.
 
-    Equal to onehot(ids)^T @ dy. Sorting the ids makes each row's share one run to sum; np.add.at does the same several times slower.
+    Equal to onehot(ids)^T @ dy. Sorting the ids makes each row's share one run to sum; np.add.at
+    does the same several times slower.
     """
     ids, vocab_size = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, C)
@@ -44,16 +47,20 @@ class UnembeddingCache(NamedTuple):
 
 
 def unembedding_forward(x, weight):
-    """Score each vocabulary entry by its row of the table: y = x @ weight^T, the head of a model with tied embeddings.
+    """Score each vocabulary entry by its row of the table: y = x @ weight^T, the head of a model
+    with tied embeddings.
 
-    x (..., C), weight (V, C) -> y (..., V), UnembeddingCache. Press and Wolf 2016, arXiv:1608.05859.
+    x (..., C), weight (V, C) -> y (..., V), UnembeddingCache. Press and Wolf 2016,
+    arXiv:1608.05859.
     """
     y = x.reshape(-1, x.shape[-1]) @ weight.T  # (rows, V)
     return y.reshape(*x.shape[:-1], len(weight)), UnembeddingCache(x, weight)
 
 
 def unembedding_backward(dy, cache, with_dweight=True):
-    """Gradients of unembedding_forward: dy (..., V), cache -> dx (..., C), dweight (V, C), or None without with_dweight."""
+    """Gradients of unembedding_forward: dy (..., V), cache -> dx (..., C), dweight (V, C), or None
+    without with_dweight.
+    """
     x, weight = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, V)
 

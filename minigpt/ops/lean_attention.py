@@ -33,16 +33,20 @@ class LeanAttentionCache(NamedTuple):
         (B, H, T, _), S = self.q.shape, self.k.shape[2]
         weights = np.zeros((B, H, S, T), self.y.dtype)
         for queries, keys in visible_blocks(T, S, self.mask, self.block):
-            weights[:, :, keys, queries], _ = softmax_over_keys(scores_kq(self.q, self.k, self.mask, self.bias, queries, keys))
+            scores = scores_kq(self.q, self.k, self.mask, self.bias, queries, keys)
+            weights[:, :, keys, queries], _ = softmax_over_keys(scores)
         return weights.swapaxes(-1, -2)
 
 
 def lean_attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=0.0, rng=None, *, block=QUERY_BLOCK):  # noqa: B008
-    """attention_forward with memory that grows with T and not with T squared, and no work on blocks that the mask hides whole.
+    """attention_forward with memory that grows with T and not with T squared, and no work on blocks
+    that the mask hides whole.
 
-    Queries are taken `block` at a time against all the keys that they may see, so that each softmax is complete at once. The weights are
-    not kept: backward computes them again from the log of their denominator. Arguments and result as for attention_forward; the dropout
-    drawn from one rng differs from attention_forward's. After FlashAttention (Dao et al. 2022, arXiv:2205.14135), without its blocks of keys.
+    Queries are taken `block` at a time against all the keys that they may see, so that each softmax
+    is complete at once. The weights are not kept: backward computes them again from the log of
+    their denominator. Arguments and result as for attention_forward; the dropout drawn from one rng
+    differs from attention_forward's. After FlashAttention (Dao et al. 2022, arXiv:2205.14135),
+    without its blocks of keys.
     """
     B, H, T, D = q.shape
     S = k.shape[2]
@@ -60,7 +64,9 @@ def lean_attention_forward(q, k, v, mask=Mask(), bias=None, scale=None, dropout=
 
 
 def lean_attention_backward(dy, cache, out=None):
-    """Gradients of lean_attention_forward: arguments, results and formulas of attention_backward, a block of queries at a time."""
+    """Gradients of lean_attention_forward: arguments, results and formulas of attention_backward, a
+    block of queries at a time.
+    """
     q, k, v, y, log_total, mask, bias, scale, dropout, seed, block = cache
     T, S = q.shape[2], k.shape[2]
     dq, dk, dv = out if out is not None else (np.empty_like(q), np.empty_like(k), np.empty_like(v))
@@ -96,7 +102,9 @@ def lean_attention_backward(dy, cache, out=None):
 
 
 def visible_blocks(T, S, mask, block):
-    """The blocks of queries and, for each, the range of keys that any of them may see: yields (slice of queries, slice of keys)."""
+    """The blocks of queries and, for each, the range of keys that any of them may see: yields
+    (slice of queries, slice of keys).
+    """
     for start in range(0, T, block):
         stop = min(start + block, T)
         first, last = S - T + start, S - T + stop - 1  # positions of the block's first and last query among the keys

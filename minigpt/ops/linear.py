@@ -31,11 +31,13 @@ def linear_forward(x, weight, bias=None):
 
 
 def linear_backward(dy, cache, with_dweight=True):
-    """Gradients of linear_forward: dy (..., O), cache -> dx (..., I), dweight (I, O), dbias (O,) or None.
+    """Gradients of linear_forward: dy (..., O), cache -> dx (..., I), dweight (I, O), dbias (O,) or
+    None.
 
         dx = dy @ weight^T        dweight = x^T @ dy        dbias = sum of dy over rows
 
-    Without with_dweight, for a weight that is not trained, that product is not computed: dweight is None.
+    Without with_dweight, for a weight that is not trained, that product is not computed: dweight is
+    None.
     """
     x, weight, has_bias = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, O)

@@ -28,9 +28,10 @@ def cross_entropy_forward(logits, targets, count=None):
         loss = -1/count * sum_i log softmax(logits_i)[target_i]    over the i with target_i != -100
 
     logits (..., V), targets (...) int -> loss, a number of the logits' dtype, CrossEntropyCache.
-    count is the number to divide by: this call's own unless given. A batch cut into shards and micro-batches passes the count of the whole,
-    so that the parts' losses and gradients add up to the whole batch's, however many ignored targets each part holds.
-    ValueError where no target counts.
+    count is the number to divide by: this call's own unless given. A batch cut into shards and
+    micro-batches passes the count of the whole, so that the parts' losses and gradients add up to
+    the whole batch's, however many ignored targets each part holds. ValueError where no target
+    counts.
     """
     V = logits.shape[-1]
     rows, targets = logits.reshape(-1, V), np.asarray(targets).reshape(-1)  # (rows, V), (rows,)
@@ -45,14 +46,15 @@ def cross_entropy_forward(logits, targets, count=None):
     probabilities /= total
     # log p as a difference: the log of a probability that underflowed would be -inf
     log_p = shifted[kept, targets[kept]] - np.log(total[kept, 0])
-    loss = -log_p.sum(keepdims=True) / count  # an array of one: of two numbers, a float32 and an int, NumPy 1 makes a float64
+    # an array of one: of two numbers, a float32 and an int, NumPy 1 makes a float64
+    loss = -log_p.sum(keepdims=True) / count
     return loss[0], CrossEntropyCache(probabilities, targets, count, logits.shape)
 
 
 def cross_entropy_backward(dy, cache):
     """Gradient of cross_entropy_forward: dy a number, cache -> dlogits (..., V).
 
-        dlogits_i = dy / count * (softmax(logits_i) - onehot(target_i)),    0 where the target is ignored
+        dlogits_i = dy / count * (softmax(logits_i) - onehot(target_i)),    0 where ignored
     """
     probabilities, targets, count, shape = cache
     kept = targets != IGNORED

@@ -1,4 +1,5 @@
-"""Layer normalisation (Ba, Kiros, Hinton 2016, arXiv:1607.06450) and RMS normalisation (Zhang, Sennrich 2019, arXiv:1910.07467).
+"""Layer normalisation (Ba, Kiros, Hinton 2016, arXiv:1607.06450) and RMS normalisation (Zhang,
+Sennrich 2019, arXiv:1910.07467).
 
 Shapes: ... any leading axes, C channels.
 """
@@ -35,10 +36,12 @@ def layernorm_forward(x, weight, bias=None, eps=1e-5):
 
 
 def layernorm_backward(dy, cache, with_dweight=True):
-    """Gradients of layernorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,), dbias (C,) or None.
+    """Gradients of layernorm_forward: dy (..., C), cache -> dx (..., C), dweight (C,), dbias (C,)
+    or None.
 
-    xhat depends on x directly, through the mean and through the variance. The last two subtract from
-    dxhat its mean and its projection on xhat: what is left is the part that normalisation cannot undo.
+    xhat depends on x directly, through the mean and through the variance. The last two subtract
+    from dxhat its mean and its projection on xhat: what is left is the part that normalisation
+    cannot undo.
 
         dx = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))
 
@@ -65,11 +68,13 @@ class RMSNormCache(NamedTuple):
 
 
 def rmsnorm_forward(x, weight=None, eps=1e-6):
-    """Scale each row to root mean square 1, then apply a learned scale, if any: LayerNorm without the mean and without the bias.
+    """Scale each row to root mean square 1, then apply a learned scale, if any: LayerNorm without
+    the mean and without the bias.
 
         y = x / sqrt(mean(x^2) + eps) * weight
 
-    x (..., C), weight (C,) or None -> y (..., C), RMSNormCache. Eq. 4 of Zhang and Sennrich; eps stands inside the root, as in T5.
+    x (..., C), weight (C,) or None -> y (..., C), RMSNormCache. Eq. 4 of Zhang and Sennrich; eps
+    stands inside the root, as in T5.
     """
     rstd = 1 / np.sqrt(row_mean(x * x) + eps)  # (..., 1)
     y = x * rstd

@@ -1,4 +1,5 @@
-"""Sums and means as products with ones: BLAS adds three times faster than NumPy's own reductions over a last axis.
+"""Sums and means as products with ones: BLAS adds three times faster than NumPy's own reductions
+over a last axis.
 
 Shapes: ... any leading axes, C channels.
 """
@@ -10,16 +11,21 @@ import numpy as np
 
 @functools.lru_cache(maxsize=16)
 def averaging(channels, dtype):
-    """The vector whose product with a row is the row's mean, read-only. Kept: 1.3 us a mean against 1.9, 10 of 260 us a decoded token."""
+    """The vector whose product with a row is the row's mean, read-only. Kept: 1.3 us a mean against
+    1.9, 10 of 260 us a decoded token.
+    """
     weights = np.full(channels, 1 / channels, dtype)
     weights.flags.writeable = False
     return weights
 
 
 def row_mean(x):
-    """Mean over the last axis, kept: (..., C) -> (..., 1). A product with ones runs in BLAS, 3x faster than x.mean(-1)."""
+    """Mean over the last axis, kept: (..., C) -> (..., 1). A product with ones runs in BLAS, 3x
+    faster than x.mean(-1).
+    """
     C = x.shape[-1]
-    return (x.reshape(-1, C) @ averaging(C, x.dtype)).reshape(*x.shape[:-1], 1)  # as one product, not one for each leading index
+    # as one product, not one for each leading index
+    return (x.reshape(-1, C) @ averaging(C, x.dtype)).reshape(*x.shape[:-1], 1)
 
 
 def column_sum(x):

@@ -17,13 +17,16 @@ class SmearCache(NamedTuple):
 
 
 def smear_forward(x, weight, visible=None):
-    """Add to each token's vector that of the token before it, each channel in a proportion of its own.
+    """Add to each token's vector that of the token before it, each channel in a proportion of its
+    own.
 
         y[b, t] = x[b, t] + weight * x[b, t - 1]        y[b, 0] = x[b, 0]
 
-    x (B, T, C), weight (C,), visible (B, T) bool, False at padding, which the next token takes nothing of -> y (B, T, C), SmearCache.
-    A pair of characters says more than one does, and attention needs hundreds of steps to find out how to look one back. After the smear of
-    modded-nanogpt's records (https://github.com/KellerJordan/modded-nanogpt), with fixed proportions in place of a gate.
+    x (B, T, C), weight (C,), visible (B, T) bool, False at padding, which the next token takes
+    nothing of -> y (B, T, C), SmearCache. A pair of characters says more than one does, and
+    attention needs hundreds of steps to find out how to look one back. After the smear of
+    modded-nanogpt's records (https://github.com/KellerJordan/modded-nanogpt), with fixed
+    proportions in place of a gate.
     """
     before = x[:, :-1]
     if visible is not None:
@@ -35,7 +38,8 @@ def smear_forward(x, weight, visible=None):
 
 
 def smear_backward(dy, cache, with_dweight=True):
-    """Gradients of smear_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (C,), or None without with_dweight.
+    """Gradients of smear_forward: dy (B, T, C), cache -> dx (B, T, C), dweight (C,), or None
+    without with_dweight.
 
     A token is paid from its own place and from the next.
     """

@@ -15,8 +15,9 @@ def softmax_forward(x, axis=-1):
 
         y_i = exp(x_i - m) / sum_j exp(x_j - m),    m = max_j x_j
 
-    x of any shape -> y of the same, SoftmaxCache. The shift by m cancels and keeps exp from overflowing; it is taken of the real part,
-    so that complex input stays on the analytic path. A score of -inf gets weight zero; where all of them are -inf, every weight is zero.
+    x of any shape -> y of the same, SoftmaxCache. The shift by m cancels and keeps exp from
+    overflowing; it is taken of the real part, so that complex input stays on the analytic path. A
+    score of -inf gets weight zero; where all of them are -inf, every weight is zero.
     """
     m = x.real.max(axis=axis, keepdims=True)
     m = np.where(np.isfinite(m), m, 0)  # only -inf here: -inf - -inf would be nan

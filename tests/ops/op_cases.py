@@ -1,4 +1,6 @@
-"""Every forward/backward pair with inputs of pairwise distinct sizes, for the tests of what all ops have in common."""
+"""Every forward/backward pair with inputs of pairwise distinct sizes, for the tests of what all ops
+have in common.
+"""
 
 from functools import partial
 
@@ -16,7 +18,9 @@ def seeded(forward, **settings):
 
 
 def normal(*shapes, then=lambda rng: ()):
-    """A function of a generator to normal arrays of these shapes, None where a shape is, and whatever `then` adds."""
+    """A function of a generator to normal arrays of these shapes, None where a shape is, and
+    whatever `then` adds.
+    """
     return lambda rng: (*(None if shape is None else rng.standard_normal(shape) for shape in shapes), *then(rng))
 
 
@@ -50,14 +54,36 @@ def cases():
     for axis in (0, 1, -1):
         yield f"softmax axis {axis}", partial(ops.softmax_forward, axis=axis), ops.softmax_backward, normal(x)
     ids = lambda rng: (rng.integers(0, V, (B, T)),)  # noqa: E731
-    yield "embedding", lambda weight, ids: ops.embedding_forward(ids, weight), ops.embedding_backward, normal((V, C), then=ids)
+    yield (
+        "embedding",
+        lambda weight, ids: ops.embedding_forward(ids, weight),
+        ops.embedding_backward,
+        normal((V, C), then=ids),
+    )
     yield "unembedding", ops.unembedding_forward, ops.unembedding_backward, normal(x, (V, C))
-    for name, position_ids in {"": None, " ids": [3, 0, 3, 7, 2], " ids by row": [[3, 0, 3, 7, 2], [0, 0, 1, 2, 7]]}.items():
+    for name, position_ids in {
+        "": None,
+        " ids": [3, 0, 3, 7, 2],
+        " ids by row": [[3, 0, 3, 7, 2], [0, 0, 1, 2, 7]],
+    }.items():
         then = lambda rng, i=position_ids: (None if i is None else np.array(i),)  # noqa: E731
-        yield f"learned_positions{name}", ops.learned_positions_forward, ops.learned_positions_backward, normal(x, (V, C), then=then)
-    for name, position_ids in {"": np.arange(1, T + 1), " ids by row": np.array([[3, 0, 3, 7, 2], [0, 0, 1, 2, 7]])}.items():
+        yield (
+            f"learned_positions{name}",
+            ops.learned_positions_forward,
+            ops.learned_positions_backward,
+            normal(x, (V, C), then=then),
+        )
+    for name, position_ids in {
+        "": np.arange(1, T + 1),
+        " ids by row": np.array([[3, 0, 3, 7, 2], [0, 0, 1, 2, 7]]),
+    }.items():
         tables = [table[position_ids] for table in ops.rotary_table(8, D)]
-        yield f"rotary{name}", lambda x, tables=tables: ops.rotary_forward(x, *tables), ops.rotary_backward, normal((B, T, H, D))
+        yield (
+            f"rotary{name}",
+            lambda x, tables=tables: ops.rotary_forward(x, *tables),
+            ops.rotary_backward,
+            normal((B, T, H, D)),
+        )
     yield "smear", ops.smear_forward, ops.smear_backward, normal(x, C)
     visible = np.array([[0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
     yield "smear padding", partial(ops.smear_forward, visible=visible), ops.smear_backward, normal(x, C)

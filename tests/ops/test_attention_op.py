@@ -23,10 +23,13 @@ from minigpt.ops.newest_attention import NewestAttentionCache, newest_attention
 
 B, H, D = 2, 3, 4
 PLAIN = attention_forward, attention_backward
-LEAN = partial(lean_attention_forward, block=3), lean_attention_backward  # three queries at a time: short texts have several blocks
+# three queries at a time: short texts have several blocks
+LEAN = partial(lean_attention_forward, block=3), lean_attention_backward
 both = pytest.mark.parametrize(("forward", "backward"), [PLAIN, LEAN], ids=["plain", "lean"])
 lengths = pytest.mark.parametrize(("T", "S"), [(5, 5), (5, 7), (7, 5), (1, 6), (6, 1)])
-masks = pytest.mark.parametrize(("causal", "window", "padded"), list(itertools.product([False, True], [None, 1, 3], [False, True])))
+masks = pytest.mark.parametrize(
+    ("causal", "window", "padded"), list(itertools.product([False, True], [None, 1, 3], [False, True]))
+)
 BIAS_SHAPES = [None, *itertools.product((1, "B"), (1, "H"), (1, "T"), (1, "S"))]
 
 
@@ -67,7 +70,9 @@ def oracle(q, k, v, mask=Mask(), bias=None, scale=None):  # noqa: B008
 
 
 def assert_right(report):
-    """Where one key is visible, or a bias is the same for all keys, the gradient is zero in theory: its rounding stays below 1e-14."""
+    """Where one key is visible, or a bias is the same for all keys, the gradient is zero in theory:
+    its rounding stays below 1e-14.
+    """
     for row in report.rows:
         assert row.error < (1e-13 if row.norm > 1e-14 else 1e-11), report
 
@@ -137,7 +142,9 @@ def test_attention_gradients_with_bias(forward, backward, bias_shape, causal, rn
 def test_attention_gradients_with_dropout(forward, backward, dropout, bias_shape, rng):
     mask = make_mask(7, causal=True, padded=True)
     report = check_op(
-        lambda *a: forward(*a[:3], mask, a[3], dropout=dropout, rng=np.random.default_rng(3)), backward, make_inputs(rng, 5, 7, bias_shape)
+        lambda *a: forward(*a[:3], mask, a[3], dropout=dropout, rng=np.random.default_rng(3)),
+        backward,
+        make_inputs(rng, 5, 7, bias_shape),
     )
     assert_right(report)
 
@@ -159,8 +166,12 @@ def test_attention_dropout_drops_weights_and_scales_the_rest(forward, backward, 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_attention_scale(forward, backward, scale, rng):
     inputs = make_inputs(rng, 5, 7)
-    np.testing.assert_allclose(forward(*inputs[:3], scale=scale)[0], oracle(*inputs[:3], scale=scale)[0], rtol=0, atol=1e-14)
-    assert check_op(lambda *a: forward(*a, scale=scale), lambda dy, c: backward(dy, c)[:3], inputs[:3]).max_error < 1e-13
+    np.testing.assert_allclose(
+        forward(*inputs[:3], scale=scale)[0], oracle(*inputs[:3], scale=scale)[0], rtol=0, atol=1e-14
+    )
+    assert (
+        check_op(lambda *a: forward(*a, scale=scale), lambda dy, c: backward(dy, c)[:3], inputs[:3]).max_error < 1e-13
+    )
 
 
 @masks
@@ -169,7 +180,10 @@ def test_attention_scale(forward, backward, scale, rng):
 def test_lean_attention_equals_plain(T, S, causal, window, padded, block, rng):
     mask = make_mask(S, causal, window, padded)
     q, k, v, bias = make_inputs(rng, T, S, ("B", 1, "T", "S"))
-    (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias, block=block)
+    (y, plain), (z, lean) = (
+        attention_forward(q, k, v, mask, bias),
+        lean_attention_forward(q, k, v, mask, bias, block=block),
+    )
     np.testing.assert_allclose(z, y, rtol=0, atol=1e-13)
     np.testing.assert_allclose(lean.weights, plain.weights, rtol=0, atol=1e-13)
     dy = rng.standard_normal(y.shape)
@@ -191,7 +205,9 @@ def test_lean_attention_equals_plain_at_its_own_block_size(rng):
 @both
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_attention_query_that_sees_nothing_gives_zero(forward, backward, dtype, rng):
-    """By padding (the whole second row of the batch), and by causality: 7 queries on 5 keys leave two queries before the first key."""
+    """By padding (the whole second row of the batch), and by causality: 7 queries on 5 keys leave
+    two queries before the first key.
+    """
     T, S = 7, 5
     q, k, v = (x.astype(dtype) for x in make_inputs(rng, T, S)[:3])
     y, cache = forward(q, k, v, make_mask(S, causal=True, padded=True))
@@ -223,7 +239,9 @@ def test_attention_hidden_keys_leave_no_trace(forward, backward, rng):
 @both
 @pytest.mark.parametrize("value", [-np.inf, -1e9, np.finfo(np.float32).min])
 def test_attention_bias_can_hide_keys(forward, backward, value, rng):
-    """A bias of -inf or of a huge negative number hides keys like a mask, as other libraries do it."""
+    """A bias of -inf or of a huge negative number hides keys like a mask, as other libraries do
+    it.
+    """
     q, k, v = (x.astype(np.float32) for x in make_inputs(rng, 5, 7)[:3])
     keys = np.arange(7) < np.array([4, 2])[:, None]
     bias = np.where(keys, 0, np.float32(value))[:, None, None, :].astype(np.float32)
@@ -348,12 +366,23 @@ def test_attend_takes_the_form_for_the_number_of_queries(T, dropout_seed, decodi
 
 @pytest.mark.parametrize("lean_from", [1, 6])
 def test_attend_hands_on_all_that_it_is_given(lean_from, rng):
-    """Mask, bias, scale, dropout, generator and block, and out on the way back: the form itself says the same, to the bit."""
+    """Mask, bias, scale, dropout, generator and block, and out on the way back: the form itself
+    says the same, to the bit.
+    """
     q, k, v, bias = make_inputs(rng, 5, 5, (1, "H", "T", "S"))
     mask, scale, dropout = make_mask(5, causal=True, window=3), 0.7, 0.4
     form, back = LEAN if lean_from == 1 else PLAIN
     y, cache = attend(
-        q, k, v, mask=mask, bias=bias, scale=scale, dropout=dropout, rng=np.random.default_rng(3), lean_from=lean_from, block=3
+        q,
+        k,
+        v,
+        mask=mask,
+        bias=bias,
+        scale=scale,
+        dropout=dropout,
+        rng=np.random.default_rng(3),
+        lean_from=lean_from,
+        block=3,
     )
     right, right_cache = form(q, k, v, mask, bias, scale, dropout, np.random.default_rng(3))
     np.testing.assert_array_equal(y, right)
@@ -368,7 +397,9 @@ def test_attend_hands_on_all_that_it_is_given(lean_from, rng):
 def test_attend_backward_refuses_a_cache_of_newest_attention(rng):
     q, k, v, _ = make_inputs(rng, 1, 6)
     y, cache = attend(q, k, v, newest_scores=np.empty((B, H, 1, 6)))
-    with pytest.raises(TypeError, match=r"no backward follows from a NewestAttentionCache: the weights .* written over"):
+    with pytest.raises(
+        TypeError, match=r"no backward follows from a NewestAttentionCache: newest attention's weights .* written over"
+    ):
         attend_backward(y, cache)
 
 
@@ -388,9 +419,14 @@ def test_lean_attention_draws_its_seed_from_a_wide_range(rng):
 @pytest.mark.parametrize("bias_shape", [(1, 1, "T", 1), (1, 1, 1, "T"), (1, 1, "T", "T"), (1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize("T", [2, 5])
 def test_lean_attention_takes_the_block_of_its_bias(T, bias_shape, rng):
-    """Where a window makes the first key of a block another than 0, and where there are just two queries or keys."""
+    """Where a window makes the first key of a block another than 0, and where there are just two
+    queries or keys.
+    """
     q, k, v = rng.standard_normal((3, 2, 3, T, 4))
-    bias, mask = rng.standard_normal([T if n == "T" else n for n in bias_shape]), Mask(causal=True, window=2 if T > 2 else 1)
+    bias, mask = (
+        rng.standard_normal([T if n == "T" else n for n in bias_shape]),
+        Mask(causal=True, window=2 if T > 2 else 1),
+    )
     (y, plain), (z, lean) = attention_forward(q, k, v, mask, bias), lean_attention_forward(q, k, v, mask, bias, block=1)
     np.testing.assert_allclose(z, y, rtol=0, atol=1e-14)
     dy = rng.standard_normal(y.shape)

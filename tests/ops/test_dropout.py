@@ -17,7 +17,9 @@ def test_dropout_rate_and_scale(p):
 
 def test_dropout_gradients(rng):
     x = rng.standard_normal((3, 5))
-    assert check_op(lambda x: dropout_forward(x, 0.4, np.random.default_rng(1)), dropout_backward, (x,)).max_error < 1e-13
+    assert (
+        check_op(lambda x: dropout_forward(x, 0.4, np.random.default_rng(1)), dropout_backward, (x,)).max_error < 1e-13
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128])

@@ -14,13 +14,18 @@ def test_embedding_is_onehot_product(ids, dtype, rng):
     weight, dy, onehot = rng.standard_normal((V, C)), rng.standard_normal((*ids.shape, C)), np.eye(V)[ids]
     y, cache = embedding_forward(ids, weight)
     np.testing.assert_array_equal(y, onehot @ weight)
-    np.testing.assert_allclose(embedding_backward(dy, cache), onehot.reshape(-1, V).T @ dy.reshape(-1, C), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(
+        embedding_backward(dy, cache), onehot.reshape(-1, V).T @ dy.reshape(-1, C), rtol=1e-14, atol=1e-15
+    )
 
 
 def test_embedding_gradients_with_repeated_ids(rng):
     ids = rng.integers(0, V, (3, 7))
     assert len(np.unique(ids)) < ids.size
-    assert check_op(lambda w, i: embedding_forward(i, w), embedding_backward, (rng.standard_normal((V, C)), ids)).max_error < 1e-13
+    assert (
+        check_op(lambda w, i: embedding_forward(i, w), embedding_backward, (rng.standard_normal((V, C)), ids)).max_error
+        < 1e-13
+    )
 
 
 def test_embedding_does_not_share_memory_with_the_table(rng):

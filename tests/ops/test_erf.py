@@ -10,9 +10,18 @@ BORDERS = [0.0, 0.46875, 3.88, 4.0, 6.0]  # where erf changes from one rational 
 
 @pytest.fixture
 def x():
-    """A dense grid, the borders of the pieces and their neighbours, tiny and huge numbers; both signs."""
+    """A dense grid, the borders of the pieces and their neighbours, tiny and huge numbers; both
+    signs.
+    """
     border = np.array(BORDERS)
-    near = np.concatenate([np.nextafter(border, -np.inf), border, np.nextafter(border, np.inf), [5e-324, 1e-300, 1e-8, 27.0, 1e6, 1e300, np.inf]])
+    near = np.concatenate(
+        [
+            np.nextafter(border, -np.inf),
+            border,
+            np.nextafter(border, np.inf),
+            [5e-324, 1e-300, 1e-8, 27.0, 1e6, 1e300, np.inf],
+        ]
+    )
     x = np.concatenate([np.linspace(0, 7, 20011), abs(near)])
     return np.concatenate([-x, x])
 

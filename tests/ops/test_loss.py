@@ -22,13 +22,20 @@ def targets(request):
 @pytest.mark.parametrize("count", [None, 11])
 def test_cross_entropy_gradients(targets, count, rng):
     logits = 2 * rng.standard_normal((B, T, V))
-    assert check_op(lambda x, t: cross_entropy_forward(x, t, count), cross_entropy_backward, (logits, targets)).max_error < 1e-13
+    assert (
+        check_op(lambda x, t: cross_entropy_forward(x, t, count), cross_entropy_backward, (logits, targets)).max_error
+        < 1e-13
+    )
 
 
 def test_cross_entropy_values(targets, rng):
     logits = rng.standard_normal((B, T, V))
     loss, _ = cross_entropy_forward(logits, targets)
-    terms = [-math.log(math.exp(row[t]) / sum(map(math.exp, row))) for row, t in zip(logits.reshape(-1, V), targets.ravel()) if t != IGNORED]
+    terms = [
+        -math.log(math.exp(row[t]) / sum(map(math.exp, row)))
+        for row, t in zip(logits.reshape(-1, V), targets.ravel())
+        if t != IGNORED
+    ]
     assert len(terms) == count_targets(targets)
     assert loss == pytest.approx(sum(terms) / len(terms), rel=1e-14)
 

@@ -66,7 +66,9 @@ def test_op_backward_twice_gives_the_same_bits(case, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_op_keeps_dtype(case, rng, dtype):
-    """Of output, cache and gradients, arrays and numbers: NumPy 1 and 2 promote numbers by different rules, and .ci/run has both."""
+    """Of output, cache and gradients, arrays and numbers: NumPy 1 and 2 promote numbers by
+    different rules, and .ci/run has both.
+    """
     forward, backward, inputs = case
     y, cache = forward(*cast(inputs, dtype))
     made = [y, *arrays_in(cache), *grads_of(backward, random_dy(rng, y), cache)]
@@ -151,6 +153,10 @@ def test_every_op_with_a_weight_can_do_without_its_gradient():
 
 def test_arrays_that_ops_keep_cannot_be_written_to():
     """They are handed out again."""
-    for kept in (averaging(3, np.dtype(np.float32)), position_penalty(0, 4, 4, True, None, np.dtype(np.float32)), *ops.rotary_table(4, 2)):
+    for kept in (
+        averaging(3, np.dtype(np.float32)),
+        position_penalty(0, 4, 4, True, None, np.dtype(np.float32)),
+        *ops.rotary_table(4, 2),
+    ):
         with pytest.raises(ValueError, match="read-only"):
             kept[0] = 1
