@@ -5,7 +5,7 @@ by.
 import numpy as np
 
 from minigpt.cli.options import MODEL_OPTIONS, add_field, add_model_option, default_of, find_model
-from minigpt.cli.terminal import progress
+from minigpt.cli.terminal import progress, show
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
 from minigpt.models import load
@@ -62,7 +62,7 @@ def run(args):
         from minigpt import museum
 
         rows = museum.run(progress=progress)
-        print(museum.table(rows))
+        show(museum.table(rows))
         return 0 if all(row.caught for row in rows) else 1
     if args.plot:
         from minigpt import plots
@@ -82,7 +82,7 @@ def run(args):
     config = model.config
     ids, targets = rng.integers(0, config.vocab_size, (2, 2, min(config.block_size, 16)))
     report = check_gradients(model, ids, targets, args.method, args.seed, dropout_seed=args.seed, progress=progress)
-    print(report)
+    show(report)
     if args.plot or args.html:
         draw(args, report, model, (ids, targets))
     return 0 if report.passed else 1

@@ -8,7 +8,6 @@ from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.models import load
 from minigpt.ops.activations import ACTIVATIONS
-from minigpt.optim import SCHEDULES
 
 MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "n_layer": (int, "blocks"),
@@ -20,26 +19,6 @@ MODEL_OPTIONS = {  # GPTConfig field -> type, help
     "positions": (str, "how the model knows where a token stands", ("learned", "rotary")),
     "qk_norm": (bool, "scale queries and keys to root mean square 1"),
     "smear": (bool, "add to each token's vector a learned share of the one before it"),
-}
-TRAIN_OPTIONS = {  # TrainConfig field -> type, help
-    "steps": (int, "updates of the parameters"),
-    "batch_size": (int, "windows of text a micro-batch"),
-    "accumulate": (int, "micro-batches a step"),
-    "shards": (int, "parts of a micro-batch, one a thread; same seed and shards, same bits"),
-    "optimizer": (str, "optimizer", ("muon", "adamw", "sgd")),
-    "lr": (float, "peak learning rate of AdamW or SGD; with Muon, of all but the hidden matrices"),
-    "muon_lr": (float, "peak learning rate of Muon, for hidden matrices"),
-    "newton_schulz_steps": (int, "orthogonalisation steps of Muon"),
-    "beta2": (float, "decay of AdamW's second moment"),
-    "weight_decay": (float, "decoupled weight decay, on parameters of two or more axes"),
-    "clip": (float, "limit of the gradient's norm, 0 for none"),
-    "schedule": (str, "learning-rate schedule", tuple(SCHEDULES)),
-    "warmup": (int, "steps of linear warm-up"),
-    "final_lr": (float, "last learning rate as a fraction of the peak"),
-    "recompute": (bool, "keep each block's input alone and run it again in backward: less memory, more time"),
-    "seed": (int, "seed of weights, batches, dropout and samples"),
-    "eval_interval": (int, "steps between validation losses"),
-    "save_interval": (int, "steps between checkpoints"),
 }
 
 
@@ -54,10 +33,29 @@ def add_model_option(command, required=True):
     )
 
 
-def add_field(command, field, option, default):
-    """One option for one field of a config; left out of the arguments where it is not given, so
-    that a preset or a saved run shows through.
+def add_config_options(command, config_class, *, defaults, choices, leave_out=()):
+    """One option for each field of a config, with the field's own help and type; left out of the
+    arguments where it is not given, so that a preset or a saved run shows through.
+
+    defaults: name -> what the help calls its default, in place of the field's own; choices: name ->
+    the values it may have.
     """
+    for field in dataclasses.fields(config_class):
+        if field.name in leave_out:
+            continue
+        default = defaults.get(field.name, field.default)
+        if field.type is bool:
+            form = {"action": argparse.BooleanOptionalAction}
+        elif field.name in choices:
+            form = {"type": field.type, "choices": choices[field.name]}
+        else:
+            form = {"type": field.type, "metavar": "N" if field.type is int else "X"}
+        text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
+        command.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **form)
+
+
+def add_field(command, field, option, default):
+    """One option of MODEL_OPTIONS."""
     kind, text, *choices = option
     if kind is bool:
         form = {"action": argparse.BooleanOptionalAction}
@@ -70,6 +68,11 @@ def add_field(command, field, option, default):
     command.add_argument(
         "--" + field.replace("_", "-"), default=argparse.SUPPRESS, help=f"{text} (default: {default})", **form
     )
+
+
+def given(args, config_class):
+    """The options of add_config_options that were given -> dict by field."""
+    return {key: value for key, value in vars(args).items() if key in field_names(config_class)}
 
 
 def default_of(config_class, field):

@@ -56,6 +56,14 @@ def complain(message, code):
     return code
 
 
+def show(text):
+    """Print what a command has found. Where nobody reads it any more, its exit code still tells."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        silence_stdout()
+
+
 def say(text=""):
     """Print a line at once, for a command whose work is not what it prints.
 

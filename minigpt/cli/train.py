@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from minigpt import checkpoint
-from minigpt.cli.options import MODEL_OPTIONS, TRAIN_OPTIONS, add_field, default_of, field_names
+from minigpt.cli.options import MODEL_OPTIONS, add_config_options, add_field, default_of, field_names, given
 from minigpt.cli.terminal import PROGRAM, command_line, say, visible
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError
@@ -17,6 +17,7 @@ from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, TrainConfig, Trainer
 from minigpt.training.bands import find_band
+from minigpt.training.config import CHOICES
 from minigpt.training.run_files import (
     BEST,
     LAST,
@@ -70,11 +71,8 @@ def add_options(command, out):
     )
     for field, option in MODEL_OPTIONS.items():
         add_field(command, field, option, model.get(field, default_of(GPTConfig, field)))
-    for field, option in TRAIN_OPTIONS.items():
-        default = (
-            f"--threads, with auto {most}" if field == "shards" else training.get(field, default_of(TrainConfig, field))
-        )
-        add_field(command, field, option, default)
+    defaults = training | {"shards": f"--threads, with auto {most}"}
+    add_config_options(command, TrainConfig, defaults=defaults, choices=CHOICES)
 
 
 def thread_count(text):
@@ -129,7 +127,7 @@ def run_settings(args, saved):
         check_state(values, saved)
         saved_settings = dataclasses.asdict(load(saved).config) | values["config"]
         settings = saved_settings | (settings if args.preset else {})
-    settings |= {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS | TRAIN_OPTIONS}
+    settings |= given(args, TrainConfig) | {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
     check_threads(args.threads)
     if "shards" not in settings:
         if args.threads != "auto" and args.threads > settings["batch_size"]:

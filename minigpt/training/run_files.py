@@ -147,12 +147,13 @@ def is_metrics_file(path):
     was resumed at its start.
     """
     try:
-        lines = [line for line in read_bytes(path).split(b"\n") if line.strip()]
+        data = read_bytes(path).lstrip()
     except MinigptError:
         return False
-    if not lines or parse_row(lines[0]) is not None:
+    first, *others = data.split(b"\n", 1)
+    if not first or parse_row(first) is not None:
         return True
-    return len(lines) == 1 and b'{"step": '.startswith(lines[0][:9])
+    return not others and b'{"step": '.startswith(first[:9])
 
 
 def check_profile_files(folder):

@@ -13,55 +13,6 @@ import pytest
 import minigpt
 from minigpt import checkpoint, cli, machine
 
-TEXT = "Alas, poor Yorick! I knew him, Horatio:\na fellow of infinite jest, of most excellent fancy.\n" * 40
-TINY = [
-    "--n-layer",
-    "2",
-    "--n-head",
-    "2",
-    "--n-embd",
-    "8",
-    "--block-size",
-    "8",
-    "--batch-size",
-    "4",
-    "--eval-interval",
-    "5",
-    "--save-interval",
-    "5",
-    "--warmup",
-    "2",
-    "--shards",
-    "2",
-]
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def run(tmp_path, text, capsys):
-    """Train a tiny model into tmp_path/run; further options may follow -> what was printed."""
-
-    def train(*options, out=tmp_path / "run", steps=10, code=0):
-        assert cli.main(["train", "--data", str(text), "--out", str(out), "--steps", str(steps), *TINY, *options]) == code
-        return capsys.readouterr()
-
-    return train
-
-
-def fail(capsys, *argv, code=2):
-    """Run a command that must end in one line on stderr, and return it."""
-    assert cli.main([str(a) for a in argv]) == code
-    printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1
-    assert "Traceback" not in printed.err
-    return printed.err
-
 
 def test_train_writes_a_run_and_ends_with_its_loss(run, tmp_path):
     printed = run("--dropout", "0.1").out
@@ -111,8 +62,19 @@ def test_fresh_start_keeps_the_earlier_run(run, tmp_path):
     assert minigpt.load(tmp_path / "run.1" / "last")
 
 
-def test_option_of_a_preset_can_be_overridden(tmp_path, text, capsys):
-    argv = ["train", "--data", str(text), "--out", str(tmp_path / "run"), "--preset", "nanogpt-cpu", *TINY, "--steps", "2"]
+def test_option_of_a_preset_can_be_overridden(tmp_path, text, capsys, tiny):
+    argv = [
+        "train",
+        "--data",
+        str(text),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset",
+        "nanogpt-cpu",
+        *tiny,
+        "--steps",
+        "2",
+    ]
     assert cli.main(argv) == 0
     config = checkpoint.load_state(tmp_path / "run" / "last")[0]["config"]
     assert (config["optimizer"], config["weight_decay"], config["batch_size"], config["steps"]) == ("adamw", 0.1, 4, 2)
@@ -121,9 +83,27 @@ def test_option_of_a_preset_can_be_overridden(tmp_path, text, capsys):
 def test_presets_hold_nanogpts_recipe():
     model, training = minigpt.training.PRESETS["nanogpt-cpu"]
     config = minigpt.training.TrainConfig(**training)
-    assert (model["n_layer"], model["n_head"], model["n_embd"], model["block_size"], model["bias"]) == (4, 4, 128, 64, False)
-    assert (config.steps, config.batch_size, config.lr, config.lr * config.final_lr, config.warmup) == (2000, 12, 1e-3, 1e-4, 100)
-    assert (config.beta1, config.beta2, config.weight_decay, config.clip, config.schedule) == (0.9, 0.99, 0.1, 1.0, "cosine")
+    assert (model["n_layer"], model["n_head"], model["n_embd"], model["block_size"], model["bias"]) == (
+        4,
+        4,
+        128,
+        64,
+        False,
+    )
+    assert (config.steps, config.batch_size, config.lr, config.lr * config.final_lr, config.warmup) == (
+        2000,
+        12,
+        1e-3,
+        1e-4,
+        100,
+    )
+    assert (config.beta1, config.beta2, config.weight_decay, config.clip, config.schedule) == (
+        0.9,
+        0.99,
+        0.1,
+        1.0,
+        "cosine",
+    )
     assert model.get("dropout", 0.0) == 0.0
 
 
@@ -149,11 +129,11 @@ def test_train_names_a_bad_option(run, tmp_path, option, value, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"a\0b" * 99, b"caf\xe9 " * 99], ids=["empty", "binary", "latin-1"])
-def test_train_names_a_bad_text(tmp_path, capsys, content):
+def test_train_names_a_bad_text(tmp_path, content, fail):
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
-    assert str(path) in fail(capsys, "train", "--data", path, "--out", tmp_path / "run")
-    assert "doesn't exist" in fail(capsys, "train", "--data", tmp_path / "none.txt", "--out", tmp_path / "run")
+    assert str(path) in fail("train", "--data", path, "--out", tmp_path / "run")
+    assert "doesn't exist" in fail("train", "--data", tmp_path / "none.txt", "--out", tmp_path / "run")
 
 
 def test_out_that_is_a_file_is_named(run, text):
@@ -186,25 +166,25 @@ def test_generate_streams_a_continuation(run, tmp_path, capsys):
     assert all(out.startswith("Alas") and len(out) == 35 for out in outputs)
 
 
-def test_generate_names_bad_input(run, tmp_path, capsys):
+def test_generate_names_bad_input(run, tmp_path, fail):
     run()
     model = ("generate", "--model", tmp_path / "run")
-    assert "character '§' at position 2 is not in the vocabulary" in fail(capsys, *model, "--prompt", "Al§s")
-    assert "the prompt is empty" in fail(capsys, *model, "--prompt", "")
-    assert "temperature is -1.0" in fail(capsys, *model, "--temperature", "-1")
-    assert "top_k is 0" in fail(capsys, *model, "--top-k", "0")
-    assert "top_p is 1.5" in fail(capsys, *model, "--top-p", "1.5")
-    assert "max_new_tokens is -1" in fail(capsys, *model, "--max-new-tokens", "-1")
-    assert "nowhere" in fail(capsys, "generate", "--model", tmp_path / "nowhere")
+    assert "character '§' at position 2 is not in the vocabulary" in fail(*model, "--prompt", "Al§s")
+    assert "the prompt is empty" in fail(*model, "--prompt", "")
+    assert "temperature is -1.0" in fail(*model, "--temperature", "-1")
+    assert "top_k is 0" in fail(*model, "--top-k", "0")
+    assert "top_p is 1.5" in fail(*model, "--top-p", "1.5")
+    assert "max_new_tokens is -1" in fail(*model, "--max-new-tokens", "-1")
+    assert "nowhere" in fail("generate", "--model", tmp_path / "nowhere")
 
 
-def test_eval_gives_the_loss_that_training_ended_with(run, tmp_path, text, capsys):
+def test_eval_gives_the_loss_that_training_ended_with(run, tmp_path, text, capsys, fail):
     printed = run().out
     assert cli.main(["eval", "--model", str(tmp_path / "run" / "last"), "--data", str(text)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
     other = tmp_path / "other.txt"
     other.write_text("Zounds! 7", encoding="utf-8")
-    assert "character 'Z' at position 0" in fail(capsys, "eval", "--model", tmp_path / "run", "--data", other)
+    assert "character 'Z' at position 0" in fail("eval", "--model", tmp_path / "run", "--data", other)
 
 
 def test_info_describes_a_model_and_the_installation(run, tmp_path, capsys):
@@ -216,14 +196,14 @@ def test_info_describes_a_model_and_the_installation(run, tmp_path, capsys):
     assert f"NumPy {np.__version__}" in capsys.readouterr().out
 
 
-def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path, text, capsys, monkeypatch):
+def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path, text, capsys, monkeypatch, tiny):
     monkeypatch.setattr(machine, "available_cores", lambda: 3)
     for name in machine.THREAD_SETTINGS:
         monkeypatch.delenv(name, raising=False)
 
     def train(*options):
         out = tmp_path / f"run-{len(os.listdir(tmp_path))}"
-        assert cli.main(["train", "--data", str(text), "--out", str(out), *TINY[:-2], "--steps", "2", *options]) == 0
+        assert cli.main(["train", "--data", str(text), "--out", str(out), *tiny[:-2], "--steps", "2", *options]) == 0
         lines = capsys.readouterr().out.splitlines()
         line = next(line for line in lines if line.startswith("threads: "))
         return checkpoint.load_state(out / "last")[0]["config"]["shards"], line
@@ -238,7 +218,9 @@ def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path,
     assert train("--threads", "auto", "--shards", "1") == (1, "threads: 1 (environment: OMP_NUM_THREADS=2)")
     assert train("--threads", "4") == (4, "threads: 4, above what the environment allows: OMP_NUM_THREADS=2")
     assert cli.main(["info"]) == 0
-    assert "threads: at most 2 unless --threads says otherwise (environment: OMP_NUM_THREADS=2)" in capsys.readouterr().out
+    assert (
+        "threads: at most 2 unless --threads says otherwise (environment: OMP_NUM_THREADS=2)" in capsys.readouterr().out
+    )
 
 
 def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, capsys, monkeypatch):
@@ -247,11 +229,19 @@ def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, c
     run()
     assert cli.main(["gradcheck", "--model", str(tmp_path / "run")]) == 0
     assert cli.main(["gradcheck", "--n-layer", "1", "--method", "central"]) == 0
-    assert cli.main(["gradcheck", "--n-layer", "1", "--plot", str(tmp_path / "v.png"), "--html", str(tmp_path / "page.html")]) == 0
+    assert (
+        cli.main(
+            ["gradcheck", "--n-layer", "1", "--plot", str(tmp_path / "v.png"), "--html", str(tmp_path / "page.html")]
+        )
+        == 0
+    )
     assert (tmp_path / "v.png").read_bytes().startswith(b"\x89PNG")
     assert "all gradients agree" in (tmp_path / "page.html").read_text(encoding="utf-8")
     backward = minigpt.layers.linear.linear_backward
-    monkeypatch.setattr("minigpt.layers.linear.linear_backward", lambda dy, cache: (*backward(dy, cache)[:2], 2 * backward(dy, cache)[2]))
+    monkeypatch.setattr(
+        "minigpt.layers.linear.linear_backward",
+        lambda dy, cache: (*backward(dy, cache)[:2], 2 * backward(dy, cache)[2]),
+    )
     capsys.readouterr()
     assert cli.main(["gradcheck", "--n-layer", "1"]) == 1
     assert re.search(r"h\.0\.mlp\.c_fc\.bias .*WRONG", capsys.readouterr().out)
@@ -264,9 +254,9 @@ def test_every_option_has_help_with_its_default(capsys):
             assert action.dest in ("help", "version") or action.required or "(default: " in action.help, action.dest
 
 
-def test_example_takes_the_same_options(tmp_path, text):
-    example = Path(__file__).parents[1] / "examples" / "train_shakespeare.py"
-    argv = [sys.executable, str(example), "--data", str(text), "--out", str(tmp_path / "run"), "--steps", "3", *TINY]
+def test_example_takes_the_same_options(tmp_path, text, tiny):
+    example = Path(__file__).parents[2] / "examples" / "train_shakespeare.py"
+    argv = [sys.executable, str(example), "--data", str(text), "--out", str(tmp_path / "run"), "--steps", "3", *tiny]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert re.fullmatch(r"validation loss \d\.\d{4}", done.stdout.splitlines()[-1])
 
@@ -276,38 +266,9 @@ def test_module_runs_as_a_command():
     assert done.stdout.strip() == f"minigpt {minigpt.__version__}"
 
 
-def start(text, out, *options):
-    argv = [
-        sys.executable,
-        "-m",
-        "minigpt",
-        "train",
-        "--data",
-        str(text),
-        "--out",
-        str(out),
-        *TINY,
-        "--steps",
-        "1000000",
-        "--dropout",
-        "0.1",
-        "--schedule",
-        "constant",
-        "--threads",
-        "2",
-    ]
-    return subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path, text):
+def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path, text, start):
     out, steps = tmp_path / "killed", []
     for delay in np.random.default_rng().uniform(0, 0.5, 10):  # seconds after the first step: a save is always near
         process = start(text, out, "--save-interval", "2", "--eval-interval", "1000000", "--resume")
@@ -321,15 +282,16 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(tmp_path, text)
     assert steps == sorted(steps)
     assert steps[-1] > 0
     options = ("--steps", str(steps[-1] + 10), "--save-interval", "1000000")
-    finish(start(text, out, *options, "--resume"))
-    finish(start(text, tmp_path / "straight", *options))
+    for process in (start(text, out, *options, "--resume"), start(text, tmp_path / "straight", *options)):
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
     straight, resumed = (minigpt.load(folder / "last").store.vector for folder in (tmp_path / "straight", out))
     np.testing.assert_array_equal(straight, resumed)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, text):
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, text, start):
     process = start(text, tmp_path / "run")
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None
