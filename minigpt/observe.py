@@ -170,16 +170,16 @@ def told(function, name, part):
             return function(*arguments, **keywords)
         outer = inner = THREAD.layers
         if of_a_layer and not (outer and outer[-1] is arguments[0]):  # super().forward is the same layer's
-            inner = (*outer, arguments[0])
-        one = Call(name, part, inner, function, arguments, keywords)
-        THREAD.layers, outputs = inner, None
+            inner = THREAD.layers = (*outer, arguments[0])
+        one, outputs = Call(name, part, inner, function, arguments, keywords), None
         observer.enter(one)
         try:
             outputs = function(*arguments, **keywords)
             return outputs
         finally:
             observer.leave(one, outputs)
-            THREAD.layers = outer
+            if inner is not outer:
+                THREAD.layers = outer
 
     return call
 
@@ -226,8 +226,10 @@ def replace(instead):
     """
     for module in [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]:
         tables = module.__name__.partition(".")[0] == "minigpt"
-        for name, value in list(vars(module).items()):
-            new = replaced(value, instead, tables and not name.startswith("__"))
+        kinds = (FunctionType, tuple, dict) if tables else (FunctionType,)
+        values = [(name, value) for name, value in vars(module).items() if type(value) in kinds and name[:2] != "__"]
+        for name, value in values:
+            new = replaced(value, instead)
             if new is not value:
                 setattr(module, name, new)
     owners = [holder for _, holder, _ in further_calls() if isinstance(holder, type)]
@@ -237,16 +239,16 @@ def replace(instead):
                 setattr(owner, name, instead[value])
 
 
-def replaced(value, instead, tables):
+def replaced(value, instead):
     """A value with functions replaced: itself, those of a tuple in a new one, a dict's in it."""
     if type(value) is FunctionType:  # isinstance would ask objects of other packages, some of which warn
         return instead.get(value, value)
-    if tables and type(value) is tuple:
-        items = tuple(replaced(item, instead, tables) for item in value)
+    if type(value) is tuple:
+        items = tuple(replaced(item, instead) for item in value)
         return items if any(a is not b for a, b in zip(items, value)) else value
-    if tables and type(value) is dict:
+    if type(value) is dict:
         for key, item in list(value.items()):
-            new = replaced(item, instead, tables)
+            new = replaced(item, instead)
             if new is not item:
                 value[key] = new
     return value

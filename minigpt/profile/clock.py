@@ -37,17 +37,18 @@ class Clock(Observer):
         self.stack = [(op, self.row)]
         self.started = self.mark = time.perf_counter()  # mark: up to here all time is in a row
 
-    def push(self, op):
-        """An op begins; the time so far is the outer one's."""
+    def enter(self, call):
+        """A Call begins, or by its name what else has a row; the time so far is the outer one's."""
         now = time.perf_counter()
         self.row[OTHER] += now - self.mark
+        op = call if type(call) is str else call.part if call.part in PARTS_BETWEEN_OPS else call.name
         self.row = self.rows.setdefault(op, [0, 0.0, 0.0, 0.0, 0.0, 0])
         self.row[CALLS] += 1
         self.stack.append((op, self.row))
         self.mark = time.perf_counter()
         self.own += self.mark - now
 
-    def pop(self):
+    def leave(self, call, outputs=None):
         """The op at work ends."""
         now = time.perf_counter()
         self.row[OTHER] += now - self.mark
@@ -55,14 +56,6 @@ class Clock(Observer):
         self.row = self.stack[-1][1]
         self.mark = time.perf_counter()
         self.own += self.mark - now
-
-    def enter(self, call):
-        """An observed call begins: what layers and models do between the ops has one row a part."""
-        self.push(call.part if call.part in PARTS_BETWEEN_OPS else call.name)
-
-    def leave(self, call, outputs):
-        """It ends."""
-        self.pop()
 
     def charge(self, kind, flops, entered, began, ended):
         """Work was done from began to ended; the rest since entered are the reports themselves."""
@@ -167,11 +160,11 @@ class TimedWorkers:
             with timing(op, self.clocks):
                 return function(part)
 
-        clock.push(WAITING)
+        clock.enter(WAITING)
         try:
             return self.workers.map(work, parts)
         finally:
-            clock.pop()
+            clock.leave(WAITING)
 
 
 @contextmanager
