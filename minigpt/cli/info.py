@@ -1,7 +1,6 @@
 """minigpt info: describe a model, or this installation."""
 
 import dataclasses
-import json
 import platform
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import minigpt
 from minigpt.cli.options import add_model_option, find_model
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError
+from minigpt.files import read_json
 from minigpt.machine import (
     available_cores,
     describe_settings,
@@ -68,9 +68,9 @@ def hugging_face_type(directory):
     else: our config.json has a format_version.
     """
     try:
-        values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8-sig"))
-        return None if "format_version" in values else visible(values["model_type"])[:80]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        values = read_json(Path(directory) / "config.json")
+        return None if "format_version" in values else visible(values.text("model_type"))[:80]
+    except MinigptError:
         return None
 
 

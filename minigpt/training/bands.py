@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from minigpt import checkpoint
+from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.files import write_atomically
+from minigpt.files import parse_json, read_text, write_atomically
 from minigpt.models import load
 from minigpt.training.run_files import check_state, read_metrics
 from minigpt.training.trainer import REPORT_INTERVAL
@@ -117,9 +118,9 @@ class Band:
             known = defaults(kind) | own  # a field that is newer than the band had its default's effect
             for field in known:
                 if field not in values:
-                    return f"{field} is no setting any more, the band's is {known[field]!r}"
+                    return f"{field} is no setting any more, the band's is {shortened(known[field])}"
                 if values[field] != known[field]:
-                    return f"{field} is {values[field]!r}, the band's {known[field]!r}"
+                    return f"{field} is {values[field]!r}, the band's {shortened(known[field])}"
         return None
 
 
@@ -243,21 +244,33 @@ def write_band(path, values):
 
 def read_band(path):
     """The Band in a file. MinigptError where it can't be read, is damaged or of a newer format."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        if values.pop("format_version") > FORMAT_VERSION:
-            raise MinigptError(f"band {path}: the format is newer than {FORMAT_VERSION}, this program's")
-        for key in ("train", "val"):
-            values[key] = Interval(**{name: np.array(column, float) for name, column in values[key].items()})
-            if len({getattr(values[key], field.name).shape for field in dataclasses.fields(Interval)}) > 1:
-                raise MinigptError(f"band {path} is damaged: the columns of {key} are not of one length")
-        return Band(**values)
-    except MinigptError:
-        raise
-    except OSError as error:
-        raise MinigptError(f"band {path} can't be read: {error.strerror or error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MinigptError(f"band {path} is damaged: {' '.join(str(error).split())}") from None
+    values = parse_json(read_text(path), f"band {path}")
+    version = values.whole("format_version", at_least=1)
+    if version > FORMAT_VERSION:
+        raise MinigptError(f"band {path}: the format is newer than {FORMAT_VERSION}, this program's")
+    runs = [
+        {"seed": run.whole("seed"), "text": run.text("text", default=None), "val_loss": run.number("val_loss")}
+        for run in values.sections("runs")
+    ]
+    return Band(
+        preset=values.text("preset"),
+        model=dict(values.section("model").items()),
+        training=dict(values.section("training").items()),
+        texts=values.texts("texts"),
+        runs=runs,
+        window=values.whole("window", at_least=1),
+        train=read_interval(values.section("train")),
+        val=read_interval(values.section("val")),
+    )
+
+
+def read_interval(values):
+    """The Interval of a band, from Values. MinigptError for columns that are not of one length."""
+    names = [field.name for field in dataclasses.fields(Interval)]
+    columns = {name: np.array(values.numbers(name), float) for name in names}
+    if len({column.shape for column in columns.values()}) > 1:
+        raise MinigptError(f"{values.where}: the columns are not of one length")
+    return Interval(**columns)
 
 
 def kept_bands(folder=None):

@@ -10,7 +10,7 @@ from pathlib import Path
 from minigpt import checkpoint
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.files import Missing, Values, read_bytes, read_json, write_atomically
+from minigpt.files import Missing, Values, parse_json, read_bytes, read_json, write_atomically
 from minigpt.training.config import TrainConfig
 
 LAST, BEST, METRICS, LOSS_CURVE = "last", "best", "metrics.jsonl", "loss.png"  # a run's files in its folder
@@ -66,12 +66,14 @@ def parse_row(line):
     and seconds are numbers.
     """
     try:
-        row = json.loads(line)
-        step, numbers = row["step"], [row["train_loss"], row.get("seconds", 0), row.get("val_loss", 0)]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        row = parse_json(line, "row")
+        row.whole("step", at_least=0)
+        row.number("train_loss")
+        row.number("seconds", default=0)
+        row.number("val_loss", default=0)
+    except MinigptError:
         return None
-    good = type(step) is int and all(type(number) in (int, float) for number in numbers)  # a bool is neither
-    return row if good else None
+    return dict(row.items())
 
 
 # An earlier run in the folder

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from minigpt.errors import MinigptError
+from minigpt.files import read_json
 
 LOCK_FILE = "minigpt-run.lock"
 BEGINNING = b'{"process": '  # of its text
@@ -132,9 +133,9 @@ def who_we_are():
 def describe_holder(path):
     """Who holds a lock, in words, from the file that the holder wrote."""
     try:
-        holder = json.loads(Path(path).read_text(encoding="utf-8"))
-        process, computer, command = holder["process"], holder["computer"], " ".join(str(holder["command"]).split())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        holder = read_json(path)
+        process, computer, command = holder.whole("process"), holder.text("computer"), holder.text("command")
+    except MinigptError:
         return "another process is training there"  # it has just begun, and not yet written who it is
     if process == os.getpid() and computer == platform.node():
         return "a run of this very process is training there"
