@@ -11,7 +11,17 @@ import pytest
 
 from minigpt import MinigptError, museum
 from minigpt.gradcheck import LIMIT
-from minigpt.museum import EXHIBITS, GRADIENT_EXHIBITS, OTHER_EXHIBITS, Edit, Exhibit, Finding, function_of, patched_code, planted
+from minigpt.museum import (
+    EXHIBITS,
+    GRADIENT_EXHIBITS,
+    OTHER_EXHIBITS,
+    Edit,
+    Exhibit,
+    Finding,
+    function_of,
+    patched_code,
+    planted,
+)
 from minigpt.museum.oracles import adamw_oracle
 from minigpt.museum.planting import code_text, places
 from minigpt.ops import attention_forward, linear_backward, linear_forward
@@ -33,9 +43,12 @@ MISSED = {  # by central differences in float32, step 1e-3, tolerance 2e-2
     "loss: the vocabulary's last entry left out",
 }
 ISSUE = (  # words of the mistakes that the museum has to show
-    "1 / sqrt(D) missing", "mask applied after the softmax", "LayerNorm: the mean's term", "unbiased variance", "dweight[ids] = rows",
-    "tied head: its gradient lost", "dropout: scaled twice", "dk transposed", "residual branch", "Jacobian without its second term",
-    "targets not shifted", "mean over all targets", "summed over time", "bias correction", "clipping by value", "band off by one",
+    "1 / sqrt(D) missing", "mask applied after the softmax", "LayerNorm: the mean's term", "unbiased variance",
+    "dweight[ids] = rows",
+    "tied head: its gradient lost", "dropout: scaled twice", "dk transposed", "residual branch",
+    "Jacobian without its second term",
+    "targets not shifted", "mean over all targets", "summed over time", "bias correction", "clipping by value",
+    "band off by one",
     "eps outside the root", "derivative of the tanh form", "shard means averaged", "checker: hands over its own dy",
 )  # fmt: skip
 
@@ -109,7 +122,8 @@ def test_central_differences_in_float32_miss_what_is_small(exhibit):
     assert row.caught
     assert row.float32_catches == (exhibit.name not in MISSED), row.float32_error
     errors = without_bug(exhibit.check, "float32").errors
-    assert max(errors[name] for name in exhibit.wrong) < museum.FLOAT32_TOLERANCE  # what it says of the code as it is: no false alarm
+    # what it says of the code as it is: no false alarm
+    assert max(errors[name] for name in exhibit.wrong) < museum.FLOAT32_TOLERANCE
 
 
 def test_models_own_check_cannot_see_an_arriving_gradient_of_one_ignored():
@@ -171,7 +185,11 @@ def test_planted_changes_what_the_function_does_and_nothing_else(rng):
     right = linear_backward(dy, cache)
     with planted(exhibit_of(GOOD)):
         dx, dweight, _ = linear_backward(dy, cache)
-        assert linear_backward.__name__ == "linear_backward" and linear_backward.__doc__ and linear_backward.__module__ == "minigpt.ops.linear"
+        assert (
+            linear_backward.__name__ == "linear_backward"
+            and linear_backward.__doc__
+            and linear_backward.__module__ == "minigpt.ops.linear"
+        )
     np.testing.assert_array_equal(dx, right[0])
     np.testing.assert_array_equal(dweight, 2 * right[1])
     np.testing.assert_array_equal(linear_backward(dy, cache)[1], right[1])
@@ -220,8 +238,13 @@ def test_patched_code_keeps_name_file_and_lines():
 
 
 def test_planted_keeps_defaults_methods_and_functions_inside(rng):
-    """What is equal, planted in a function with defaults, in a method and in one that holds a function over its variables, changes nothing."""
-    edits = [Edit("ops.attention", "attention_forward", "q * scale", "scale * q"), Edit("optim.adamw", "AdamW.step", "t += 1", "t += 2 - 1")]
+    """What is equal, planted in a function with defaults, in a method and in one that holds a
+    function over its variables, changes nothing.
+    """
+    edits = [
+        Edit("ops.attention", "attention_forward", "q * scale", "scale * q"),
+        Edit("optim.adamw", "AdamW.step", "t += 1", "t += 2 - 1"),
+    ]
     q, k, v = rng.standard_normal((3, 2, 3, 5, 4))
     expected = attention_forward(q, k, v)[0]
     with planted(exhibit_of(*edits)):
@@ -254,7 +277,11 @@ def test_table_has_a_line_an_exhibit():
     assert "gradient check: layernorm.x" in lines[1] and "MISSED 4e-04" in lines[1] and "6e-05" in lines[1]
     assert "blind" in lines[2] and "nan" in lines[2] and "NOT" not in lines[2]
     assert "NOT CAUGHT by oracle" in lines[3]
-    assert lines[4].startswith("3 mistakes: 1 seen by the complex step") and "miss 1;" in lines[4] and OTHER_EXHIBITS[1].name in lines[4]
+    assert (
+        lines[4].startswith("3 mistakes: 1 seen by the complex step")
+        and "miss 1;" in lines[4]
+        and OTHER_EXHIBITS[1].name in lines[4]
+    )
     assert "every one caught" in museum.table(rows[:2])
 
 
@@ -279,11 +306,14 @@ def test_golden_loss_is_transformers():
     model, ids, targets = museum.golden_case()
     c = model.config
     config = transformers.GPT2Config(
-        vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd, activation_function="gelu_new",
+        vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd,
+        activation_function="gelu_new",
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     theirs = transformers.GPT2LMHeadModel(config).double().eval()
-    missing, unexpected = theirs.load_state_dict({f"transformer.{n}": torch.tensor(x) for n, x in model.parameters.items()}, strict=False)
+    missing, unexpected = theirs.load_state_dict(
+        {f"transformer.{n}": torch.tensor(x) for n, x in model.parameters.items()}, strict=False
+    )
     assert (missing, unexpected) == (["lm_head.weight"], [])  # tied
     with torch.no_grad():
         logits = theirs(torch.tensor(ids)).logits

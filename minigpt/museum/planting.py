@@ -1,4 +1,6 @@
-"""Planting a mistake: a piece of the real source is replaced, compiled, and its code object swapped in for as long as a context lasts."""
+"""Planting a mistake: a piece of the real source is replaced, compiled, and its code object swapped
+in for as long as a context lasts.
+"""
 
 import importlib
 import inspect
@@ -17,7 +19,9 @@ from minigpt.errors import MinigptError
 
 
 class Edit(NamedTuple):
-    """A piece of one function's code, and what to put in its place. How the source breaks its lines, and its comments, do not matter."""
+    """A piece of one function's code, and what to put in its place. How the source breaks its
+    lines, and its comments, do not matter.
+    """
 
     module: str  # below minigpt, such as "ops.attention"
     function: str  # or Class.method
@@ -34,7 +38,8 @@ class Exhibit(NamedTuple):
     check: Callable  # -> Finding; of a gradient check, called with a method
     wrong: tuple  # names that the check must find wrong, no more and no fewer
     symptom: str  # what it would have looked like in training
-    blind: Callable | None = None  # a gradient check that passes with the bug planted: it runs the wrong code and sees nothing
+    # a gradient check that passes with the bug planted: it runs the wrong code and sees nothing
+    blind: Callable | None = None
 
     @property
     def by_gradient(self):
@@ -56,13 +61,17 @@ def gradient(name, module, function, old, new, check, wrong, symptom):
 
 
 def other(name, edits, caught_by, check, wrong, symptom, blind=None):
-    """An exhibit that no gradient check catches; edits: one or several; wrong: names, separated by commas."""
+    """An exhibit that no gradient check catches; edits: one or several; wrong: names, separated by
+    commas.
+    """
     edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
     return Exhibit(name, edits, caught_by, check, tuple(wrong.split(", ")), symptom, blind)
 
 
 def named(edit):
-    """What stands under the name of an edit's function: the function or method, or a cache around it."""
+    """What stands under the name of an edit's function: the function or method, or a cache around
+    it.
+    """
     part = importlib.import_module(f"minigpt.{edit.module}")
     for name in edit.function.split("."):
         part = getattr(part, name)
@@ -86,26 +95,35 @@ def code_text(function):
 
 
 def places(old, source):
-    """Where a piece of code stands in a source, however either is spaced and broken into lines: -> list of matches."""
-    tokens = [rf"\b{token}\b" if token[0].isalnum() or token[0] == "_" else re.escape(token) for token in re.findall(r"\w+|[^\w\s]", old)]
+    """Where a piece of code stands in a source, however either is spaced and broken into lines: ->
+    list of matches.
+    """
+    tokens = [
+        rf"\b{token}\b" if token[0].isalnum() or token[0] == "_" else re.escape(token)
+        for token in re.findall(r"\w+|[^\w\s]", old)
+    ]
     return list(re.finditer(r"\s*".join(tokens), source))
 
 
 def patched_code(edit, *more):
-    """The code object of an edit's function with the old text replaced, and those of further edits of the same function.
+    """The code object of an edit's function with the old text replaced, and those of further edits
+    of the same function.
 
-    MinigptError where an old text does not occur exactly once (the exhibit went stale), or where the new code could not take the place of
-    the old: a code object holds neither the defaults of the arguments nor the closure's cells, which stay the function's own.
+    MinigptError where an old text does not occur exactly once (the exhibit went stale), or where
+    the new code could not take the place of the old: a code object holds neither the defaults of
+    the arguments nor the closure's cells, which stay the function's own.
     """
     function = function_of(edit)
     source = code_text(function)
     for each in (edit, *more):
         found = places(each.old, source)
         if len(found) != 1:
-            raise MinigptError(f"{edit.module}.{edit.function}: the text to replace occurs {len(found)} times, it must occur once: {each.old!r}")
+            where, times = f"{edit.module}.{edit.function}", len(found)
+            raise MinigptError(f"{where}: the text to replace occurs {times} times, it must occur once: {each.old!r}")
         source = source[: found[0].start()] + each.new + source[found[0].end() :]
     at = function.__code__
-    module = compile("\n" * (at.co_firstlineno - 1) + source, at.co_filename, "exec", dont_inherit=True)  # a code object: nothing is run
+    # a code object: nothing is run
+    module = compile("\n" * (at.co_firstlineno - 1) + source, at.co_filename, "exec", dont_inherit=True)
     code = find_code(module, function.__name__)
     if code is None or code.co_freevars != at.co_freevars:
         raise MinigptError(f"{edit.module}.{edit.function}: the new code does not fit the function")
@@ -134,9 +152,11 @@ def replaced(thing, attribute, value):
 
 @contextmanager
 def planted(exhibit):
-    """The library with one mistake in it, for as long as the context lasts; overflow and division by zero pass without a warning meanwhile.
+    """The library with one mistake in it, for as long as the context lasts; overflow and division
+    by zero pass without a warning meanwhile.
 
-    The whole process has the mistake, other threads too. MinigptError where the exhibit is stale; nothing is planted then.
+    The whole process has the mistake, other threads too. MinigptError where the exhibit is stale;
+    nothing is planted then.
     """
     by_function = {}
     for edit in exhibit.edits:

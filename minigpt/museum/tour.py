@@ -15,7 +15,9 @@ class Row(NamedTuple):
 
     exhibit: Exhibit
     finding: Finding
-    float32_error: float | None  # of the wrong gradient by central differences in float32; None where no gradient check sees the bug
+    # of the wrong gradient by central differences in float32; None where no gradient check sees the
+    # bug
+    float32_error: float | None
 
     @property
     def caught(self):
@@ -39,7 +41,9 @@ def visit(exhibit):
 
 
 def run(progress=None):
-    """Plant every exhibit in turn. progress: None or a function that wraps the iteration, such as tqdm. -> list of Row"""
+    """Plant every exhibit in turn. progress: None or a function that wraps the iteration, such as
+    tqdm. -> list of Row
+    """
     return [visit(exhibit) for exhibit in (progress(EXHIBITS) if progress else EXHIBITS)]
 
 
@@ -50,19 +54,30 @@ def in_words(names):
 
 
 def table(rows=None, progress=None):
-    """The museum as a text: mistake, caught by, error, what central differences in float32 say, symptom. rows: those of run(), run unless given."""
+    """The museum as a text: mistake, caught by, error, what central differences in float32 say,
+    symptom. rows: those of run(), run unless given.
+    """
     rows = run(progress) if rows is None else rows
     lines = [("mistake", "caught by", "error", "float32 central", "symptom in training")]
     for row in rows:
         e = row.exhibit
         by = f"{e.caught_by}: {in_words(e.wrong)}" if e.by_gradient else e.caught_by
-        seen = "blind" if row.float32_error is None else f"{'caught' if row.float32_catches else 'MISSED'} {row.float32_error:.0e}"
+        seen = (
+            "blind"
+            if row.float32_error is None
+            else f"{'caught' if row.float32_catches else 'MISSED'} {row.float32_error:.0e}"
+        )
         lines.append((e.name, by if row.caught else f"NOT CAUGHT by {by}", f"{row.finding.error:.0e}", seen, e.symptom))
     text = "\n".join(text_table(lines, left=range(len(lines[0]))))
     by_gradient, missed = [row for row in rows if row.exhibit.by_gradient], [row for row in rows if not row.caught]
     unseen = sum(not row.float32_catches for row in by_gradient)
-    verdict = "every one caught where the table says" if not missed else f"NOT CAUGHT: {'; '.join(row.exhibit.name for row in missed)}"
+    verdict = (
+        "every one caught where the table says"
+        if not missed
+        else f"NOT CAUGHT: {'; '.join(row.exhibit.name for row in missed)}"
+    )
     return (
-        f"{text}\n{len(rows)} mistakes: {len(by_gradient)} seen by the complex step, of which central differences in float32 miss {unseen}; "
+        f"{text}\n{len(rows)} mistakes: {len(by_gradient)} seen by the complex step, "
+        f"of which central differences in float32 miss {unseen}; "
         f"{len(rows) - len(by_gradient)} that no gradient check sees; {verdict}"
     )

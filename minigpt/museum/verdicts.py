@@ -1,4 +1,5 @@
-"""What the checker says of ops that are known to be right or wrong: it has classic mistakes of its own.
+"""What the checker says of ops that are known to be right or wrong: it has classic mistakes of its
+own.
 
 Shapes: N rows, C channels.
 """
@@ -174,7 +175,10 @@ def verdicts():
         "small beside large": (False, lambda: check_op(sum_of_both, a_little_off, (x, weight))),
         "zeros": (False, lambda: check_op(cube, lambda dy, x: 3 * x * x * dy * (x > 0), (x,))),
         "right once": (None, lambda: check_op(cube, right_once(), (x,))),
-        "a parameter without a gradient": (None, lambda: check_gradients(half_forgotten(random_model()), *random_batch())),
+        "a parameter without a gradient": (
+            None,
+            lambda: check_gradients(half_forgotten(random_model()), *random_batch()),
+        ),
         "gradients overwritten": (False, lambda: check_layer(layer, rows)),
     }
     return {name: (verdict(check) is expected, 1) for name, (expected, check) in cases.items()}

@@ -1,8 +1,36 @@
 """The exhibits, by the file that they plant into."""
 
-from minigpt.museum.exhibits import activations, attention, data, dropout, embedding, gradcheck, linear, loss, model, norms, optim, sampling, training
+from minigpt.museum.exhibits import (
+    activations,
+    attention,
+    data,
+    dropout,
+    embedding,
+    gradcheck,
+    linear,
+    loss,
+    model,
+    norms,
+    optim,
+    sampling,
+    training,
+)
 
-ROOMS = (norms, attention, activations, linear, embedding, dropout, loss, model, training, optim, data, sampling, gradcheck)
+ROOMS = (
+    norms,
+    attention,
+    activations,
+    linear,
+    embedding,
+    dropout,
+    loss,
+    model,
+    training,
+    optim,
+    data,
+    sampling,
+    gradcheck,
+)
 EXHIBITS = [exhibit for room in ROOMS for exhibit in room.EXHIBITS]
 GRADIENT_EXHIBITS = [exhibit for exhibit in EXHIBITS if exhibit.by_gradient]
 OTHER_EXHIBITS = [exhibit for exhibit in EXHIBITS if not exhibit.by_gradient]

@@ -14,7 +14,8 @@ EXHIBITS = [
         "data: targets shifted by two",
         Edit(
             "data.batches", "draw_batch",
-            "windows[:, :-1], windows[:, 1:]", "windows[:, :-1], tokens[(starts[:, None] + np.arange(2, block_size + 2)) % len(tokens)]",
+            "windows[:, :-1], windows[:, 1:]",
+            "windows[:, :-1], tokens[(starts[:, None] + np.arange(2, block_size + 2)) % len(tokens)]",
         ),
         "accounting: targets follow ids", data_accounting, "targets",
         "the loss stops far too high; samples skip letters",

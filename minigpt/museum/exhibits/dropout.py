@@ -19,13 +19,15 @@ EXHIBITS = [
         "dropout: scaled twice",
         Edit("ops.dropout", "dropout_scale", "1 / (1 - p), out", "1 / (1 - p) ** 2, out"),
         "invariance: expectation kept", dropout_expectation, "mean",
-        "validation loss is worse than it should be: in use, activations are smaller than in training", gradients.dropout,
+        "validation loss is worse than it should be: in use, activations are smaller than in training",
+        gradients.dropout,
     ),
     other(
         "dropout: not scaled at all",
         Edit("ops.dropout", "dropout_scale", "1 / (1 - p), out", "1.0, out"),
         "invariance: expectation kept", dropout_expectation, "mean",
-        "validation loss is worse than it should be: in use, activations are larger than in training", gradients.dropout,
+        "validation loss is worse than it should be: in use, activations are larger than in training",
+        gradients.dropout,
     ),
     other(
         "dropout: p taken for the probability to keep",

@@ -20,7 +20,8 @@ EXHIBITS = [
     gradient(
         "embedding: the gradient averaged over a token's occurrences", "ops.embedding", "embedding_backward",
         "np.add.reduceat(rows[order], starts, axis=0)",
-        "np.add.reduceat(rows[order], starts, axis=0) / np.diff(starts, append=len(rows))[:, None]", gradients.embedding, "embedding.weight",
+        "np.add.reduceat(rows[order], starts, axis=0) / np.diff(starts, append=len(rows))[:, None]",
+        gradients.embedding, "embedding.weight",
         "frequent tokens learn as slowly as rare ones",
     ),
     gradient(
@@ -61,7 +62,10 @@ EXHIBITS = [
     ),
     other(
         "positions: counted from 1",
-        Edit("ops.positions", "learned_positions_forward", "np.arange(x.shape[1])", "np.arange(1, x.shape[1] + 1) % len(weight)"),
+        Edit(
+            "ops.positions", "learned_positions_forward",
+            "np.arange(x.shape[1])", "np.arange(1, x.shape[1] + 1) % len(weight)",
+        ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none in training from scratch; a checkpoint from elsewhere is a little worse", gradients.positions,
     ),

@@ -38,13 +38,19 @@ EXHIBITS = [
     ),
     other(
         "checker: every error measured against the largest gradient of all",
-        Edit("gradcheck.comparison", "Comparison.compare", "float(abs(g).max()), 1e-3 * self.largest", "0, 1e3 * self.largest"),
+        Edit(
+            "gradcheck.comparison", "Comparison.compare",
+            "float(abs(g).max()), 1e-3 * self.largest", "0, 1e3 * self.largest",
+        ),
         RUNG, verdicts, "small beside large",
         "a parameter with small gradients is right whatever they are",
     ),
     other(
         "checker: compared only where the gradient is not zero",
-        Edit("gradcheck.comparison", "Comparison.compare", "in zip(vs, slopes)]", "in zip(vs, slopes) if (g * v).any()]"),
+        Edit(
+            "gradcheck.comparison", "Comparison.compare",
+            "in zip(vs, slopes)]", "in zip(vs, slopes) if (g * v).any()]",
+        ),
         RUNG, verdicts, "dy written into, zeros",
         "what backward forgets altogether is not looked at",
     ),

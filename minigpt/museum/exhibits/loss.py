@@ -27,7 +27,8 @@ EXHIBITS = [
     ),
     gradient(
         "loss: the vocabulary's last entry left out", "ops.loss", "cross_entropy_backward",
-        "dlogits[~kept] = 0", "dlogits[~kept] = 0\n    dlogits[:, -1] = 0", gradients.wide_cross_entropy, "cross_entropy.logits",
+        "dlogits[~kept] = 0", "dlogits[~kept] = 0\n    dlogits[:, -1] = 0", gradients.wide_cross_entropy,
+        "cross_entropy.logits",
         "one token of many is never learned to be avoided: now and then it turns up in samples",
     ),
     gradient(

@@ -18,7 +18,10 @@ EXHIBITS = [
     ),
     other(
         "sampling: top_k keeps one more",
-        Edit("sampling", "token_probabilities", "only_most_likely(logits, top_k)", "only_most_likely(logits, top_k + 1)"),
+        Edit(
+            "sampling", "token_probabilities",
+            "only_most_likely(logits, top_k)", "only_most_likely(logits, top_k + 1)",
+        ),
         "oracle: sampling by sorted lists", sampling_oracle, "top_k",
         "top_k = 1 is not greedy",
     ),
