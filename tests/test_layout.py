@@ -82,7 +82,7 @@ def test_modules_import_only_what_stands_above(name):
 
 @files()
 def test_matplotlib_is_imported_by_plots_alone(name):
-    assert name == "plots.py" or "matplotlib" not in {module.split(".")[0] for module in imports(TREES[name])}
+    assert entry(name) == "plots" or "matplotlib" not in {module.split(".")[0] for module in imports(TREES[name])}
 
 
 def test_import_minigpt_is_light():

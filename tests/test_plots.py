@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import findfont, get_font
 
 from minigpt import plots
 from minigpt.errors import MinigptError
@@ -201,7 +202,7 @@ def test_bad_input_is_named(draw, message):
 )
 def test_visible_tokens_have_glyphs(token, shown):
     assert plots.visible(token) == shown
-    font = plots.get_font(plots.findfont(plots.FONT))
+    font = get_font(findfont(plots.FONT))
     assert all(font.get_char_index(ord(c)) for c in shown)
 
 
@@ -232,13 +233,22 @@ def test_blocks_group_neighbours():
     assert list(plots.blocks(names)) == [range(2), range(2, 4), range(4, 5), range(5, 6)]
 
 
-def test_save_writes_the_same_bytes_for_the_same_data(tmp_path):
-    for name in ("a.png", "b.png"):
+@pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])
+def test_save_writes_the_format_of_the_name_and_the_same_bytes_for_the_same_data(tmp_path, suffix, begin):
+    for name in "ab":
+        plots.save(plots.loss_curve(ROWS).figure, tmp_path / f"{name}.{suffix}")
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    assert data == (tmp_path / f"b.{suffix}").read_bytes()
+    assert data.startswith(begin)
+    assert suffix != "png" or min(pixels(data)) > 500
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "png", ".png", "a.png.gz"])
+def test_save_refuses_other_formats_and_names_those_it_has(tmp_path, name):
+    with pytest.raises(MinigptError, match=r"its name must end with \.png or \.svg or \.pdf"):
         plots.save(plots.loss_curve(ROWS).figure, tmp_path / name)
-    data = (tmp_path / "a.png").read_bytes()
-    assert data == (tmp_path / "b.png").read_bytes()
-    assert min(pixels(data)) > 500
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_save_replaces_what_was_there(tmp_path):

@@ -48,7 +48,8 @@ def run(args):
     model, tokenizer = load_with_tokenizer(args.model)
     ids = first_ids(tokenizer) if args.prompt is None else tokenizer.encode(args.prompt)
     show = visible if sys.stdout is not None and sys.stdout.isatty() else str
-    print(show(tokenizer.decode(ids)), end="", flush=True)
+    text = tokenizer.stream()
+    print(show(tokenizer.decode(ids) if args.prompt is None else args.prompt), end="", flush=True)
     for new in model.stream(ids[None], args.max_new_tokens, args.temperature, args.top_k, args.top_p, seed=args.seed):
-        print(show(tokenizer.decode(new)), end="", flush=True)
-    print()
+        print(show(text.push(new)), end="", flush=True)
+    print(show(text.end()))

@@ -4,6 +4,7 @@ by.
 
 import numpy as np
 
+from minigpt.checks import whole
 from minigpt.cli.options import MODEL_OPTIONS, add_field, add_model_option, default_of, find_model
 from minigpt.cli.terminal import progress, show
 from minigpt.errors import MinigptError
@@ -68,7 +69,7 @@ def run(args):
         from minigpt import plots
 
         plots.check_format(args.plot)
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(whole("seed", args.seed, at_least=0))
     given = {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
     if args.model:
         if given:
