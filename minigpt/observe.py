@@ -227,11 +227,11 @@ def replace(instead):
     for module in [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]:
         tables = module.__name__.partition(".")[0] == "minigpt"
         kinds = (FunctionType, tuple, dict) if tables else (FunctionType,)
-        values = [(name, value) for name, value in vars(module).items() if type(value) in kinds and name[:2] != "__"]
-        for name, value in values:
-            new = replaced(value, instead)
-            if new is not value:
-                setattr(module, name, new)
+        for name, value in list(vars(module).items()):  # a list at once: other threads may import meanwhile
+            if type(value) in kinds and not name.startswith("__"):
+                new = replaced(value, instead)
+                if new is not value:
+                    setattr(module, name, new)
     owners = [holder for _, holder, _ in further_calls() if isinstance(holder, type)]
     for owner in {*layer_classes(), *owners}:
         for name, value in list(vars(owner).items()):
