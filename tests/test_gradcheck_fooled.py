@@ -10,7 +10,15 @@ import pytest
 
 from minigpt import GPT, GPTConfig, MinigptError, check_gradients, check_op
 from minigpt.gradcheck import GAP_LIMIT, NotComplexSafe, Report, Row, compare
-from minigpt.ops import ACTIVATIONS
+from minigpt.ops import (
+    ACTIVATIONS,
+    layernorm_backward,
+    layernorm_forward,
+    linear_backward,
+    linear_forward,
+    rmsnorm_backward,
+    rmsnorm_forward,
+)
 
 X = np.random.default_rng(0).standard_normal((3, 5))
 
@@ -21,6 +29,9 @@ def square(x):
 
 def square_backward(dy, x):
     return 2 * x * dy
+
+
+UNCONFIRMED = "input 0: central differences can't confirm the complex step here: too rough, or refused"
 
 
 # Functions that write into what is not theirs
@@ -145,7 +156,8 @@ def test_inputs_of_the_caller_are_left_alone():
     [
         (lambda x: (x, None), lambda dy, c: dy, (X,)),  # output and gradient are what came in
         (lambda a, b: (a + b, None), lambda dy, c: (dy, dy), (X, 2 * X)),  # one array for two inputs
-        (lambda a, b: (a * b, (a, b)), lambda dy, c: (dy * c[1], dy * c[0]), (X, X)),  # an input used twice
+        (lambda a, b: (a * b, (a, b)), lambda dy, c: (dy * c[1], dy * c[0]), (X, X)),  # an array given twice
+        (lambda a: (a * (a + 1), a), lambda dy, a: dy * (2 * a + 1), (X,)),  # an input used twice
         (lambda x: (x.reshape(5, 3).T, None), lambda dy, c: dy.T.reshape(3, 5), (X,)),  # views
         (square, square_backward, (X.T[::-1],)),
         (square, square_backward, (np.asfortranarray(X),)),
@@ -310,9 +322,7 @@ def test_border_of_a_domain_is_no_disagreement(seed):
 def test_where_central_differences_are_too_rough_a_remark_says_so():
     """A gradient of 1e-9 under numbers of 1e9 drowns in their rounding."""
     report = check_op(lambda x: (1e9 + 1e-9 * x, x), lambda dy, x: 1e-9 * dy, (X,))
-    assert report.passed and report.remarks == [
-        "input 0: central differences are too rough here to confirm the complex step"
-    ]
+    assert report.passed and report.remarks == [UNCONFIRMED]
     assert report.rows[0].gap is None
 
 
@@ -596,3 +606,70 @@ def test_no_false_alarm_over_models(activation, seed):
     report = check_gradients(model, *rng.integers(0, 11, (2, 3, 5)), "both", seed, dropout_seed=seed)
     assert report.passed and not report.remarks, report
     assert max(row.gap for row in report.rows) < GAP_LIMIT
+
+
+# Numbers that hide mistakes
+
+
+def layernorm_without_its_weight(dy, cache):
+    return layernorm_backward(dy, cache._replace(weight=np.ones_like(cache.weight)))[0], *layernorm_backward(dy, cache)[
+        1:
+    ]
+
+
+HIDDEN = {
+    "ones": (layernorm_forward, layernorm_without_its_weight, (X, np.ones(5), np.zeros(5)), [0]),
+    "zeros": (square, lambda dy, x: 5 * x * dy, (np.zeros(3),), [0]),
+    "equal arrays": (lambda a, b: (a * b, (a, b)), lambda dy, c: (dy * c[0], dy * c[1]), (X, X), [0, 1]),
+    "identity": (lambda w: (w @ w, w), lambda dy, w: dy @ w + w @ dy, (np.eye(4),), [0]),
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_numbers_that_hide_a_mistake_are_told_of(kind):
+    forward, backward, inputs, hidden = HIDDEN[kind]
+    report = check_op(forward, backward, inputs)
+    assert report.passed and [remark.split(":")[0] for remark in report.remarks] == [f"input {i}" for i in hidden]
+    assert all("right for the numbers given and off by" in remark for remark in report.remarks)
+    rng = np.random.default_rng(4)
+    assert not check_op(forward, backward, tuple(rng.standard_normal(x.shape) for x in inputs)).passed
+
+
+def test_fresh_model_that_hides_a_mistake_is_told_of(rng, monkeypatch):
+    monkeypatch.setattr("minigpt.layers.norm.layernorm_backward", layernorm_without_its_weight)
+    model = GPT(GPTConfig(7, 5, 1, 2, 4), dtype=np.float64)
+    ids = rng.integers(0, 7, (2, 5))
+    report = check_gradients(model, ids, ids)
+    assert report.passed and any(
+        remark.startswith("wte.weight: the gradient is right for the numbers given") for remark in report.remarks
+    )
+    model.store.vector[:] = rng.standard_normal(model.num_parameters)
+    assert not check_gradients(model, ids, ids).passed
+
+
+def test_point_that_the_functions_refuse_is_not_asked_of():
+    def forward(p):
+        if not abs(p.real.sum() - 1) < 1e-9:
+            raise ValueError("these must sum to one")
+        return p * p, p
+
+    def backward(dy, p):
+        return 2 * p * dy
+
+    report = check_op(forward, backward, (np.full(4, 0.25),))
+    assert report.passed and report.remarks == [UNCONFIRMED]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 30.0, 1e4, 1e9])
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "layernorm", "rmsnorm", "linear"])
+def test_no_false_alarm_over_ops_of_all_sizes(name, scale, seed):
+    rng = np.random.default_rng(seed)
+    x, weight, bias = scale * rng.standard_normal((4, 7)), rng.standard_normal((7, 7)), rng.standard_normal(7)
+    pairs = {
+        "layernorm": (layernorm_forward, layernorm_backward, (x, weight[0], bias)),
+        "rmsnorm": (rmsnorm_forward, rmsnorm_backward, (x, weight[0])),
+        "linear": (linear_forward, linear_backward, (x, weight, bias)),
+    }
+    report = check_op(*pairs.get(name) or (*ACTIVATIONS[name], (x,)), seed=seed)
+    assert report.passed and not report.remarks, report

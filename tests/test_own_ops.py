@@ -78,14 +78,14 @@ INSTEAD_OF = {
 }
 WRITE = {
     "x * np.where(x.real < 0, -1, 1)": (lambda x: (x * np.where(x.real < 0, -1, 1), None), lambda dy, c: dy * SIGN),
-    "x * x": (lambda x: (x * x, None), lambda dy, c: 2 * dy * X),
-    "np.sqrt((x * x).sum())": (lambda x: (np.sqrt((x * x).sum()), None), lambda dy, c: dy * X / NORM),
-    "np.sqrt((d * d).mean())": (lambda x: (deviation(x), None), lambda dy, c: dy * (X - X.mean()) / X.size / X.std()),
+    "x * x": (lambda x: (x * x, x), lambda dy, x: 2 * dy * x),
+    "np.sqrt((x * x).sum())": (lambda x: (np.sqrt((x * x).sum()), x), lambda dy, x: dy * x / np.sqrt((x * x).sum())),
+    "np.sqrt((d * d).mean())": (lambda x: (deviation(x), x), lambda dy, x: dy * (x - x.mean()) / x.size / x.std()),
     "x.real.max()": (lambda x: (softmax(x, lambda x: x.real.max()),) * 2, softmax_backward),
     "x * (x.real > 0)": (lambda x: (x * (x.real > 0), None), lambda dy, c: dy * (X > 0)),
     "x.T": (lambda x: (x.T, None), lambda dy, c: dy.T),
-    "(x * x).sum()": (lambda x: ((x * x).sum(), None), lambda dy, c: 2 * dy * X),
-    "np.empty_like(x)": (lambda x: (filled(x, np.empty_like(x)), None), lambda dy, c: 2 * dy * X),
+    "(x * x).sum()": (lambda x: ((x * x).sum(), x), lambda dy, x: 2 * dy * x),
+    "np.empty_like(x)": (lambda x: (filled(x, np.empty_like(x)), x), lambda dy, x: 2 * dy * x),
     "np.where(mask, scores, -np.inf)": (lambda x: (masked(x),) * 2, lambda dy, y: 0.5 * dy * y),
 }
 

@@ -14,6 +14,7 @@ Errors are measured as: largest error divided by the larger of this array's larg
     numeric      both derivatives
     cross_check  whether the two methods agree
     comparison   gradients compared with numeric ones
+    second_point whether gradients are right near by as well
     pair         a forward with its backward; op, layer and model are what a reader calls
 """
 

@@ -98,7 +98,7 @@ class Comparison:
         """
         say = self.report.remarks.append
         if gap is None:
-            say(f"{name}: central differences are too rough here to confirm the complex step")
+            say(f"{name}: central differences can't confirm the complex step here: too rough, or refused")
         elif math.isnan(gap):
             say(f"{name}: central differences are not finite here")
         if gap is None or not gap > GAP_LIMIT:

@@ -10,6 +10,7 @@ where central differences of neighbouring steps agree with each other.
 
 import numpy as np
 
+from minigpt.gradcheck.droppers import NotComplexSafe
 from minigpt.gradcheck.numeric import central_difference, complex_step
 from minigpt.gradcheck.report import GAP_LIMIT
 
@@ -25,21 +26,32 @@ def methods_gap(value, arrays, name, along, rng, movable, *, floor, size):
     The largest over the directions `along`, each the least that can be reached.
     movable: names of the arrays that may be moved to look at a point near by; floor: the least size
     of a gradient to measure against; size: that of the terms in the function's value. -> gap; NaN
-    where central differences are not finite; None where they are too rough to judge.
+    where central differences are not finite; None where they are too rough to judge, or the
+    function refuses the points beside this one.
     """
     gaps = []
     for v in along:
-        with np.errstate(all="ignore"):
-            gap = gap_at(value, arrays, name, v, STEPS[:1], floor, size)
-            if gap is None or not gap <= GAP_LIMIT:
-                gap = gap_at(value, arrays, name, v, STEPS, floor, size)
-            if gap is not None and not gap <= GAP_LIMIT:
-                near = {**arrays, **{n: moved(arrays[n], rng) for n in movable}}
-                there = gap_at(value, near, name, v, STEPS, floor, size)
-                gap = gap if there is None else there if np.isnan(gap) else float(np.fmin(gap, there))
-        gaps.append(gap)
+        try:
+            with np.errstate(all="ignore"):
+                gaps.append(gap_along(value, arrays, name, v, rng, movable, floor, size))
+        except NotComplexSafe:
+            raise
+        except Exception:  # whatever a reader's function raises where it was not asked to run
+            gaps.append(None)
     judged = [gap for gap in gaps if gap is not None]
     return float(np.max(judged)) if judged and (len(judged) == len(gaps) or max(judged) > GAP_LIMIT) else None
+
+
+def gap_along(value, arrays, name, v, rng, movable, floor, size):
+    """The gap along one direction: with one step, with all where that is wide, and near by."""
+    gap = gap_at(value, arrays, name, v, STEPS[:1], floor, size)
+    if gap is None or not gap <= GAP_LIMIT:
+        gap = gap_at(value, arrays, name, v, STEPS, floor, size)
+    if gap is None or gap <= GAP_LIMIT:
+        return gap
+    near = {**arrays, **{n: moved(arrays[n], rng) for n in movable}}
+    there = gap_at(value, near, name, v, STEPS, floor, size)
+    return gap if there is None else there if np.isnan(gap) else float(np.fmin(gap, there))
 
 
 def gap_at(value, arrays, name, v, steps, floor, size):
