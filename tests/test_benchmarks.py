@@ -12,7 +12,7 @@ import pytest
 from benchmarks import __main__ as program
 from benchmarks import bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
-from minigpt import GPT, GPTConfig
+from minigpt import GPT, GPTConfig, RecipeGPT, RecipeGPTConfig
 from minigpt.errors import MinigptError
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +133,7 @@ def test_our_step_trains(monkeypatch):
 def test_our_step_draws_another_batch_each_time(monkeypatch):
     drawn = []
     monkeypatch.setattr(bench_step, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(GPT, "add_gradients", lambda self, g, ids, *rest: drawn.append(ids.tolist()) or 1.0)
+    monkeypatch.setattr(GPT, "add_gradients", lambda self, g, ids, *rest, **more: drawn.append(ids.tolist()) or 1.0)
     step = bench_step.numpy_step(GPTConfig(11, 5, 1, 2, 8), batch_size=2, threads=1)
     step()
     step()
@@ -354,7 +354,7 @@ def test_recipe_base_is_our_default(rng):
     orthogonal = recipe.orthogonalise(torch.from_numpy(x), coefficients).numpy()
     np.testing.assert_allclose(orthogonal, newton_schulz(x, base["polynomials"]), rtol=0, atol=1e-6)
     theirs.smear.data.normal_()  # nothing is smeared at first
-    ours, weights = GPT(GPTConfig(11, **model)), {name: value.detach().numpy() for name, value in theirs.named_parameters()}
+    ours, weights = RecipeGPT(RecipeGPTConfig(11, **model)), {name: value.detach().numpy() for name, value in theirs.named_parameters()}
     p = ours.parameters
     p["wte.weight"][...], p["smear.weight"][...] = weights["wte"], weights["smear"]
     for i in range(model["n_layer"]):

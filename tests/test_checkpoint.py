@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from small_gpt import small_gpt
 
 import minigpt
-from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint
+from minigpt import CharTokenizer, GPTConfig, MinigptError, checkpoint
 from minigpt.files import write_atomically
 
 CONFIG = GPTConfig(vocab_size=7, block_size=5, n_layer=2, n_head=2, n_embd=6)
@@ -21,7 +22,7 @@ CONFIG = GPTConfig(vocab_size=7, block_size=5, n_layer=2, n_head=2, n_embd=6)
 
 def make(seed, dtype=np.float32, **changes):
     """Model, tokenizer and state that all carry one seed."""
-    model = GPT(GPTConfig(**{**vars(CONFIG), **changes}), seed, dtype)
+    model = small_gpt(seed=seed, dtype=dtype, **{**vars(CONFIG), **changes})
     tokenizer = CharTokenizer("abcdefg" if seed % 2 else "gfedcba")
     state = {"seed": seed, "step": seed}, {"m": np.full(9, seed, np.float32), "t": np.array([seed], np.int64)}
     return model, tokenizer, state

@@ -293,10 +293,7 @@ def overflow_in(name, at):
         del function.__globals__["wrong"]
 
 
-if "keep" in inspect.signature(GPT.add_gradients).parameters:
-    RECOMPUTE = {"keep": "inputs"}
-else:
-    RECOMPUTE = {"recompute": True}
+RECOMPUTE = {"keep": "inputs"}
 
 
 def step_of(model, ids, **more):

@@ -10,7 +10,7 @@ import pytest
 
 from minigpt import GPT, GPTConfig, cli, ops, optim, plots
 from minigpt.errors import MinigptError
-from minigpt.layers import MLP, Linear, Store
+from minigpt.layers import MLP, Linear, Parameter, Store
 from minigpt.ops.attention import attention_forward, position_penalty
 from minigpt.ops.reductions import averaging
 from minigpt.profile import OpTime, Profile, profile_steps, steps
@@ -185,7 +185,7 @@ def test_timed_arrays_behave_as_arrays_do(rng):
     np.testing.assert_array_equal(*exps)
     t += 1
     assert type(t) is TimedArray
-    store = Store({"w": (3, 4)}, a.ravel().view(TimedArray))
+    store = Store([Parameter("w", (3, 4), "hidden")], a.ravel().view(TimedArray))
     assert type(store["w"]) is TimedArray
 
 

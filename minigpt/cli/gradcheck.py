@@ -10,7 +10,7 @@ from minigpt.cli.terminal import progress, show
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
 from minigpt.models import load
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.models.recipe_gpt import RecipeGPTConfig, gpt_or_recipe
 
 RANDOM_MODEL = {
     "n_layer": 2,
@@ -32,7 +32,7 @@ def add_to(commands):
     )
     add_model_option(command, required=False)
     for field, option in MODEL_OPTIONS.items():
-        add_field(command, field, option, RANDOM_MODEL.get(field, default_of(GPTConfig, field)))
+        add_field(command, field, option, RANDOM_MODEL.get(field, default_of(RecipeGPTConfig, field)))
     choices = (*LIMIT, "both")
     command.add_argument(
         "--method",
@@ -78,7 +78,8 @@ def run(args):
             )
         model = load(find_model(args.model)).astype(np.float64)
     else:
-        model = GPT(GPTConfig(vocab_size=17, **RANDOM_MODEL | given), dtype=np.float64)
+        family, model_config = gpt_or_recipe({"vocab_size": 17} | RANDOM_MODEL | given)
+        model = family(model_config, dtype=np.float64)
         model.store.vector[:] = rng.standard_normal(model.num_parameters)  # small weights would hide wrong gradients
     config = model.config
     ids, targets = rng.integers(0, config.vocab_size, (2, 2, min(config.block_size, 16)))

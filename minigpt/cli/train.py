@@ -13,7 +13,7 @@ from minigpt.errors import MinigptError
 from minigpt.files import write_atomically
 from minigpt.machine import check_threads, keep_freed_memory, usable_threads
 from minigpt.models import load
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.models.recipe_gpt import RecipeGPTConfig, gpt_or_recipe
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, TrainConfig, Trainer
 from minigpt.training.bands import find_band
@@ -70,7 +70,7 @@ def add_options(command, out):
         help=f"threads; auto measures up to {most} (default: auto)",
     )
     for field, option in MODEL_OPTIONS.items():
-        add_field(command, field, option, model.get(field, default_of(GPTConfig, field)))
+        add_field(command, field, option, model.get(field, default_of(RecipeGPTConfig, field)))
     defaults = training | {"shards": f"--threads, with auto {most}"}
     add_config_options(command, TrainConfig, defaults=defaults, choices=CHOICES)
 
@@ -146,8 +146,9 @@ def make_trainer(corpus, settings, args):
         tokenizer.encode(corpus.text).astype(np.uint16 if tokenizer.vocab_size <= 65536 else np.uint32)
     )
     config = TrainConfig(**{key: value for key, value in settings.items() if key in field_names(TrainConfig)})
-    model_fields = {key: value for key, value in settings.items() if key in field_names(GPTConfig)}
-    model = GPT(GPTConfig(**model_fields | {"vocab_size": tokenizer.vocab_size}), config.seed)
+    model_fields = {key: value for key, value in settings.items() if key in field_names(RecipeGPTConfig)}
+    family, model_config = gpt_or_recipe(model_fields | {"vocab_size": tokenizer.vocab_size})
+    model = family(model_config, config.seed)
     band, why_no_band = find_band(model.config, config, corpus.sha256, args.preset)
     trainer = Trainer(
         model,

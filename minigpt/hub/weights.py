@@ -7,7 +7,6 @@ import numpy as np
 
 from minigpt.errors import MinigptError
 from minigpt.hub.files import FORMATS
-from minigpt.layers.store import Store
 from minigpt.machine import check_memory
 
 
@@ -74,13 +73,12 @@ def read_model(family, config, tensors, directory):
     table, shapes = family.TABLE, parameter_shapes(family, config)
     fresh = tuple(name for name, shape in shapes.items() if not complete(table, name, shape, tensors, directory))
     dtype = np.float64 if any(tensor.dtype == "F64" for tensor in tensors.values()) else np.float32
-    parameters = family.MODEL.parameters_of(config) if hasattr(family.MODEL, "parameters_of") else shapes
     if fresh:
         model = family.MODEL(config, dtype=dtype)
     else:
         size = sum(map(math.prod, shapes.values()))
         check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
-        model = family.MODEL(config, store=Store(parameters, dtype=dtype))
+        model = family.MODEL.zeros(config, dtype)
     for name, value in model.parameters.items():
         if name not in fresh:
             for theirs, view in table.views(name, value).items():

@@ -10,7 +10,8 @@ class Embedding:
     """One learned row for each id: y = weight[ids]."""
 
     def __init__(self, name, rows, channels, std=0.02):
-        self.weight = Parameter(f"{name}.weight", (rows, channels), std=std)
+        self.name = name
+        self.weight = Parameter(f"{name}.weight", (rows, channels), "embedding", std=std)
 
     def parameters(self):
         """The Parameters of this layer, in store order."""
@@ -21,15 +22,17 @@ class Embedding:
         return embedding_forward(ids, p[self.weight.name])
 
     def backward(self, g, dy, cache):
-        """Add the table's gradient into g; ids have none."""
-        g[self.weight.name] += embedding_backward(dy, cache)
+        """Add the table's gradient into g, where it has its name; ids have none."""
+        if self.weight.name in g:
+            g[self.weight.name] += embedding_backward(dy, cache)
 
 
 class LearnedPositions:
     """One learned row for each position, added to the input; ops.learned_positions_forward has the formula."""
 
     def __init__(self, name, positions, channels, std=0.02):
-        self.weight = Parameter(f"{name}.weight", (positions, channels), std=std)
+        self.name = name
+        self.weight = Parameter(f"{name}.weight", (positions, channels), "embedding", std=std)
 
     def parameters(self):
         """The Parameters of this layer, in store order."""
@@ -40,38 +43,44 @@ class LearnedPositions:
         return learned_positions_forward(x, p[self.weight.name], position_ids)
 
     def backward(self, g, dy, cache):
-        """Add the table's gradient into g; dy (B, T, C) -> dx (B, T, C)."""
+        """Add the table's gradient into g, where it has its name; dy (B, T, C) -> dx (B, T, C)."""
         dx, dweight = learned_positions_backward(dy, cache)
-        g[self.weight.name] += dweight
+        if self.weight.name in g:
+            g[self.weight.name] += dweight
         return dx
 
 
 class Smear:
-    """Each token's vector with a learned proportion, channel by channel, of the one before it, none at first; ops.smear_forward has the formula."""
+    """Each token's vector with a learned proportion, channel by channel, of the one before it; ops.smear_forward has the formula."""
 
     def __init__(self, name, channels):
-        self.weight = Parameter(f"{name}.weight", (channels,))
+        self.name = name
+        self.weight = Parameter(f"{name}.weight", (channels,), "vector")
 
     def parameters(self):
         """The Parameters of this layer, in store order."""
         return [self.weight]
 
-    def forward(self, p, x, visible=None):
-        """x (B, T, C), visible (B, T) bool, False at padding -> y (B, T, C), cache."""
-        return smear_forward(x, p[self.weight.name], visible)
+    def forward(self, p, x, visible=None, previous=None):
+        """x (B, T, C), visible (B, T) bool, False at padding -> y (B, T, C), cache.
+
+        previous: in decoding, the vector (B, 1, C) before the first of x, as it was given to this layer; none at a text's beginning.
+        """
+        return smear_forward(x, p[self.weight.name], visible, previous)
 
     def backward(self, g, dy, cache):
-        """Add the weight's gradient into g; dy (B, T, C) -> dx (B, T, C)."""
+        """Add the weight's gradient into g, where it has its name; dy (B, T, C) -> dx (B, T, C)."""
         dx, dweight = smear_backward(dy, cache)
-        g[self.weight.name] += dweight
+        if self.weight.name in g:
+            g[self.weight.name] += dweight
         return dx
 
 
 class TiedHead:
     """Logits from the token table itself: y = x @ weight^T, where the weight is another layer's and is counted there."""
 
-    def __init__(self, embedding):
-        self.weight = embedding.weight
+    def __init__(self, name, embedding):
+        self.name, self.weight = name, embedding.weight
 
     def parameters(self):
         """None of its own."""
@@ -82,7 +91,8 @@ class TiedHead:
         return unembedding_forward(x, p[self.weight.name])
 
     def backward(self, g, dy, cache):
-        """Add into the shared table's gradient; dy (..., V) -> dx (..., C)."""
-        dx, dweight = unembedding_backward(dy, cache)
-        g[self.weight.name] += dweight
+        """Add into the shared table's gradient, where g has its name; dy (..., V) -> dx (..., C)."""
+        dx, dweight = unembedding_backward(dy, cache, with_dweight=self.weight.name in g)
+        if dweight is not None:
+            g[self.weight.name] += dweight
         return dx

@@ -7,10 +7,10 @@ from minigpt.ops.normalization import layernorm_backward, layernorm_forward, rms
 class LayerNorm:
     """Layer normalisation with a learned scale and, unless bias=False, a learned shift; ops.layernorm_forward has the formulas."""
 
-    def __init__(self, name, channels, bias=True, eps=1e-5):
-        self.weight = Parameter(f"{name}.weight", (channels,), mean=1.0)
-        self.bias = Parameter(f"{name}.bias", (channels,)) if bias else None
-        self.eps = eps
+    def __init__(self, name, channels, *, bias=True, eps=1e-5):
+        self.name, self.eps = name, eps
+        self.weight = Parameter(f"{name}.weight", (channels,), "vector", mean=1.0)
+        self.bias = Parameter(f"{name}.bias", (channels,), "vector") if bias else None
 
     def parameters(self):
         """The Parameters of this layer, in store order."""
@@ -21,10 +21,11 @@ class LayerNorm:
         return layernorm_forward(x, p[self.weight.name], p[self.bias.name] if self.bias else None, self.eps)
 
     def backward(self, g, dy, cache):
-        """Add this layer's gradients into g; dy (..., C) -> dx (..., C)."""
-        dx, dweight, dbias = layernorm_backward(dy, cache)
-        g[self.weight.name] += dweight
-        if self.bias:
+        """Add this layer's gradients into g, where it has their names; dy (..., C) -> dx (..., C)."""
+        dx, dweight, dbias = layernorm_backward(dy, cache, with_dweight=self.weight.name in g)
+        if dweight is not None:
+            g[self.weight.name] += dweight
+        if self.bias and self.bias.name in g:
             g[self.bias.name] += dbias
         return dx
 
@@ -33,8 +34,8 @@ class RMSNorm:
     """Root-mean-square normalisation with a learned scale; ops.rmsnorm_forward has the formulas."""
 
     def __init__(self, name, channels, eps=1e-6):
-        self.weight = Parameter(f"{name}.weight", (channels,), mean=1.0)
-        self.eps = eps
+        self.name, self.eps = name, eps
+        self.weight = Parameter(f"{name}.weight", (channels,), "vector", mean=1.0)
 
     def parameters(self):
         """The Parameters of this layer, in store order."""
@@ -45,7 +46,8 @@ class RMSNorm:
         return rmsnorm_forward(x, p[self.weight.name], self.eps)
 
     def backward(self, g, dy, cache):
-        """Add this layer's gradients into g; dy (..., C) -> dx (..., C)."""
-        dx, dweight = rmsnorm_backward(dy, cache)
-        g[self.weight.name] += dweight
+        """Add this layer's gradients into g, where it has their names; dy (..., C) -> dx (..., C)."""
+        dx, dweight = rmsnorm_backward(dy, cache, with_dweight=self.weight.name in g)
+        if dweight is not None:
+            g[self.weight.name] += dweight
         return dx

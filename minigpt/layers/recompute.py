@@ -25,9 +25,12 @@ def recomputed_forward(layer, p, x, rng=None, **arguments):
     return y, RecomputedCache(p, x, before, arguments)
 
 
-def recomputed_backward(layer, g, dy, cache):
-    """layer.backward after recomputed_forward: the same numbers to the last bit, dropout included; adds into g, dy -> dx."""
-    return layer.backward(g, dy, recomputed_activations(layer, cache))
+def recomputed_backward(layer, g, dy, cache, *collected):
+    """layer.backward after recomputed_forward: the same numbers to the last bit, dropout included; adds into g, dy -> dx.
+
+    collected: what else the layer's backward takes, such as the SharedGradients that it adds to.
+    """
+    return layer.backward(g, dy, recomputed_activations(layer, cache), *collected)
 
 
 def recomputed_activations(layer, cache):

@@ -6,56 +6,68 @@ from typing import NamedTuple
 
 import numpy as np
 
+ROLES = ("hidden", "embedding", "head", "vector")
+
 
 class Parameter(NamedTuple):
-    """What a layer asks of a store: a name, a shape and the distribution of its initial values, normal(mean, std).
+    """What a layer asks of a store: a name, a shape, a role and the distribution of its initial values, normal(mean, std).
 
-    matrices: how many hidden matrices stand in it side by side (3 for q, k and v), which is what Muon wants to know; 0 for embeddings,
-    heads and vectors.
+    role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a matrix into logits or labels,
+    "vector" for biases, norms and what else neither decays nor is orthogonalised; parts: how many matrices stand side by side
+    in it, such as 3 for q, k and v.
     """
 
     name: str
     shape: tuple
+    role: str
     std: float = 0.0
     mean: float = 0.0
-    matrices: int = 0
+    parts: int = 1
 
 
 class Store(Mapping):
     """A mapping from names to arrays that are views of one vector, in a fixed order.
 
-    A gradient is another store of the same shapes, so an optimiser, a norm, a sum over shards or a change of dtype is one line over `vector`.
+    A gradient is another store of the same parameters, so an optimiser, a norm, a sum over shards or a change of dtype is one
+    line over `vector`. A gradient store may also lack parameters, those that are not trained: layers add nothing for them.
 
-    shapes: dict of name -> shape; vector: 1-d array of their total size, zeros of `dtype` unless given.
+    parameters: of Parameter, any iterable; vector: 1-d array of their total size, zeros of `dtype` unless given.
     """
 
-    def __init__(self, shapes, vector=None, dtype=np.float32):
-        self.shapes = dict(shapes)
-        size = sum(math.prod(shape) for shape in self.shapes.values())
+    def __init__(self, parameters, vector=None, dtype=np.float32):
+        self.parameters = {parameter.name: parameter for parameter in parameters}
+        size = sum(math.prod(parameter.shape) for parameter in self.parameters.values())
         self.vector = np.zeros(size, dtype) if vector is None else vector
         if self.vector.shape != (size,):
             raise ValueError(f"vector has shape {self.vector.shape}, the parameters need ({size},)")
         self._views = {}
         start = 0
-        for name, shape in self.shapes.items():
-            stop = start + math.prod(shape)
-            self._views[name] = self.vector[start:stop].reshape(shape)
+        for name, parameter in self.parameters.items():
+            if parameter.role not in ROLES:
+                raise ValueError(f"{name}: role is {parameter.role!r}, it must be one of {', '.join(ROLES)}")
+            stop = start + math.prod(parameter.shape)
+            self._views[name] = self.vector[start:stop].reshape(parameter.shape)
             start = stop
 
     @classmethod
     def initialised(cls, parameters, seed, dtype):
-        """A store for a list of Parameter, drawn in float32 whatever the dtype: models of one seed hold the same weights in any dtype.
+        """A store of initial values, drawn in float32 whatever the dtype: models of one seed hold the same weights in any dtype.
 
         seed: int or numpy Generator.
         """
         rng = np.random.default_rng(seed)
-        store = cls({p.name: p.shape for p in parameters}, dtype=dtype)
-        for name, shape, std, mean, _ in parameters:
-            if std:
-                store[name][...] = rng.standard_normal(shape, dtype=np.float32) * np.float32(std) + np.float32(mean)
+        store = cls(parameters, dtype=dtype)
+        for p in parameters:
+            if p.std:
+                store[p.name][...] = rng.standard_normal(p.shape, dtype=np.float32) * np.float32(p.std) + np.float32(p.mean)
             else:
-                store[name][...] = mean
+                store[p.name][...] = p.mean
         return store
+
+    @property
+    def shapes(self):
+        """Name -> shape, in store order."""
+        return {name: parameter.shape for name, parameter in self.parameters.items()}
 
     def __getitem__(self, name):
         return self._views[name]
@@ -72,14 +84,22 @@ class Store(Mapping):
     def __len__(self):
         return len(self._views)
 
+    def __contains__(self, name):
+        return name in self._views
+
     def __reduce__(self):
         """Copy and pickle the vector alone: views copied one by one would be views of nothing."""
-        return Store, (self.shapes, self.vector)
+        return Store, (list(self.parameters.values()), self.vector)
 
-    def zeros_like(self):
-        """A store of zeros of the same shapes and dtype: a fresh gradient."""
-        return Store(self.shapes, dtype=self.vector.dtype)
+    def like(self, vector):
+        """A store of the same parameters whose numbers are another vector."""
+        return Store(self.parameters.values(), vector)
+
+    def zeros_like(self, only=None):
+        """A store of zeros of the same dtype, a fresh gradient: of all parameters, or of those named in `only`."""
+        names = self.parameters if only is None else set(only)
+        return Store([p for name, p in self.parameters.items() if name in names], dtype=self.vector.dtype)
 
     def astype(self, dtype):
         """A copy in another dtype."""
-        return Store(self.shapes, self.vector.astype(dtype))
+        return self.like(self.vector.astype(dtype))

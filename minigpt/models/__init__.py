@@ -4,7 +4,10 @@ import importlib
 
 from minigpt import checkpoint
 
-FAMILIES = {"gpt": "minigpt.models.gpt"}  # model_type in config.json -> module, imported when it is used
+FAMILIES = {  # model_type in config.json -> module, imported when it is used
+    "gpt": "minigpt.models.gpt",
+    "recipe_gpt": "minigpt.models.recipe_gpt",
+}
 
 
 def family(model_type):
@@ -21,6 +24,18 @@ def load(directory):
     of another dtype; and after reading, for values that are not finite.
     """
     manifest = checkpoint.read_manifest(directory)
-    kind = family(manifest.one_of("model_type", tuple(FAMILIES)))
-    config = manifest.config(kind.config_class, beside=checkpoint.OWN_KEYS)
-    return kind(config, store=checkpoint.load_parameters(directory, manifest, config, kind.parameter_shapes))
+    model_type, beside = manifest.one_of("model_type", tuple(FAMILIES)), checkpoint.OWN_KEYS
+    if model_type == "gpt":
+        model_type, beside = earlier_gpt(manifest)
+    kind = family(model_type)
+    config = manifest.config(kind.config_class, beside=beside)
+    return kind(config, store=checkpoint.load_parameters(directory, manifest, config, kind.parameters_of))
+
+
+def earlier_gpt(manifest):
+    """What a folder of a gpt holds -> model_type, the keys that are not of its config: earlier versions called a RecipeGPT a gpt, too."""
+    rotary = manifest.one_of("positions", ("learned", "rotary"), default="learned") == "rotary"
+    switches = [manifest.flag(key, default=False) for key in ("qk_norm", "smear")]
+    if rotary or any(switches):
+        return "recipe_gpt", checkpoint.OWN_KEYS
+    return "gpt", (*checkpoint.OWN_KEYS, "positions", "qk_norm", "smear")

@@ -1,4 +1,4 @@
-"""What every model family shares: parameters in a store, loss and gradients, saving."""
+"""What every model family shares: layers wired from a config, parameters in a store, loss and gradients, saving."""
 
 import numpy as np
 
@@ -6,30 +6,47 @@ from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
-from minigpt.ops.loss import IGNORED, count_targets
 
 
 class Model:
-    """A config, a list of layers and a store of numbers. A family gives `config`, `layers()` and `add_gradients`.
+    """A config, layers and a store of numbers.
 
-    hidden_matrices: name -> how many hidden matrices stand side by side in it, for the parameters that Muon trains.
+    A family is a subclass with `model_type` (its name in config.json), `config_class`, `wire(config)` and `add_gradients`.
     """
 
-    def __init__(self, config, seed=0, dtype=np.float32, store=None):
-        """Wire the layers and draw the weights; seed: int or numpy Generator; a store given is used as it is."""
-        self.config = config
+    def __init__(self, config, seed=0, dtype=np.float32, *, store=None):
+        """Wire the layers and draw the weights; seed: int or numpy Generator; the vector of a store given is used as it is.
+
+        MinigptError where the weights would not fit into memory.
+        """
         if store is None:  # asked of the config, before a billion layers are wired
-            check_memory(config.num_parameters * np.dtype(dtype).itemsize, f"a model of {config.num_parameters:,} parameters")
-        parameters = [parameter for layer in self.layers() for parameter in layer.parameters()]
-        self.hidden_matrices = {parameter.name: parameter.matrices for parameter in parameters if parameter.matrices}
-        self.store = Store.initialised(parameters, seed, dtype) if store is None else store
+            n = config.num_parameters
+            check_memory(n * np.dtype(dtype).itemsize, f"a model of {n:,} parameters")
+        self.config = config
+        layers = self.wire(config)
+        vars(self).update(layers)
+        parameters = parameters_of(layers)
+        self.store = Store.initialised(parameters, seed, dtype) if store is None else Store(parameters, store.vector)
+
+    @staticmethod
+    def wire(config):
+        """The layers of a config: a dict of attribute -> layer, list of layers or None, in store order. It takes no memory for numbers."""
+        raise NotImplementedError
+
+    @classmethod
+    def parameters_of(cls, config):
+        """The Parameters of a config, in store order, without taking memory for them."""
+        return parameters_of(cls.wire(config))
 
     @classmethod
     def parameter_shapes(cls, config):
         """Name -> shape of a config's parameters, in store order, without taking memory for them."""
-        wired = cls.__new__(cls)
-        wired.config = config
-        return {parameter.name: parameter.shape for layer in wired.layers() for parameter in layer.parameters()}
+        return {parameter.name: parameter.shape for parameter in cls.parameters_of(config)}
+
+    @classmethod
+    def zeros(cls, config, dtype=np.float32):
+        """A model whose numbers are all zero, to be filled from a file."""
+        return cls(config, store=Store(cls.parameters_of(config), dtype=dtype))
 
     @property
     def parameters(self):
@@ -50,10 +67,16 @@ class Model:
         """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the complex step)."""
         return type(self)(self.config, store=self.store.astype(dtype))
 
-    def loss_and_grads(self, ids, targets, rng=None):
-        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments and errors as for `loss`."""
-        grads = self.store.zeros_like()
-        loss = self.add_gradients(grads, ids, targets, rng)
+    def loss_and_grads(self, batch, targets=None, rng=None, *, only=None):
+        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments and errors as for `loss`.
+
+        only: names of the parameters whose gradients are wanted; products for the others are not computed.
+        """
+        for name in only or ():
+            if name not in self.store:
+                raise MinigptError(f"only: there is no parameter {name!r}")
+        grads = self.store.zeros_like(only)
+        loss = self.add_gradients(grads, batch, targets, rng)
         return loss, dict(grads)
 
     def save(self, directory, tokenizer=None):
@@ -61,45 +84,16 @@ class Model:
         checkpoint.save(directory, self, tokenizer)
 
 
-def check_ids(ids, vocab_size, max_length, name="ids"):
-    """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length or the first id out of range."""
-    ids = as_array(ids, name)
-    if ids.dtype.kind not in "iu":
-        raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
-    if ids.ndim != 2 or ids.size == 0:
-        raise MinigptError(f"{name}: shape is {ids.shape}, it must be (batch, time) with at least one of each")
-    if ids.shape[1] > max_length:
-        raise MinigptError(f"{name}: {ids.shape[1]} tokens in a row, the model's block_size is {max_length}")
-    check_range(ids, vocab_size, name)
-    return ids
+def parameters_of(layers):
+    """The Parameters of wired layers, in store order."""
+    parts = [part for value in layers.values() for part in (value if isinstance(value, list) else [value]) if part is not None]
+    return [parameter for part in parts for parameter in part.parameters()]
 
 
-def check_targets(targets, ids, vocab_size, count=None):
-    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value.
+def count_parameters(wire, blocks):
+    """How many numbers a stack of equal blocks learns, with all that stands around it: wire(n) -> layers with n blocks.
 
-    Also where none counts, unless the count of a whole batch is given: one part of it may well hold ignored targets only.
+    Two blocks are wired and not `blocks`, so that a config of a billion of them can be refused.
     """
-    targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
-    if targets.dtype.kind not in "iu":
-        raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
-    if targets.shape != ids.shape:
-        raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
-    if count is None and count_targets(targets) == 0:
-        raise MinigptError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
-    check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
-    return targets
-
-
-def as_array(values, name):
-    """np.asarray, with a MinigptError for rows of unequal length."""
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise MinigptError(f"{name}: the rows have unequal lengths, they must be one array (batch, time)") from None
-
-
-def check_range(ids, vocab_size, name):
-    """MinigptError naming the first id that is not in 0 .. vocab_size - 1."""
-    if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
-        at = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= vocab_size))[0])
-        raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {vocab_size - 1}")
+    one, two = (sum(np.prod(p.shape, dtype=object) for p in parameters_of(wire(n))) for n in (1, 2))
+    return one + (blocks - 1) * (two - one)

@@ -10,8 +10,8 @@ import types
 import numpy as np
 
 from minigpt.gradcheck import LIMIT, compare
-from minigpt.layers import MLP, Attention, LayerNorm, PostNormBlock, Store
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.layers import MLP, Attention, CrossAttention, LayerNorm, PostNormBlock, Shared, SharedGradients, Store
+from minigpt.models.recipe_gpt import gpt_or_recipe
 from minigpt.museum.planting import Finding, replaced
 from minigpt.ops import activations, attention, dropout, embedding, lean_attention, linear, loss, normalization, positions, smear, softmax
 from minigpt.ops.attend import attend
@@ -68,7 +68,8 @@ def op_check(forward, backward, shapes, seed=0):
 def random_model(dtype=np.float64, std=0.7, **changes):
     """A small GPT with weights of O(1): small ones would hide wrong gradients."""
     sizes = {"vocab_size": 11, "block_size": 7, "n_layer": 2, "n_head": 2, "n_embd": 6}
-    model = GPT(GPTConfig(**sizes | changes), dtype=dtype)
+    family, config = gpt_or_recipe(sizes | changes)
+    model = family(config, dtype=dtype)
     model.store.vector[:] = std * np.random.default_rng(1).standard_normal(model.num_parameters)
     return model
 
@@ -100,31 +101,33 @@ def model_check(lean=False, dropout_seed=5, **changes):
     return check
 
 
-def layer_check(make, shapes, collected=()):
-    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x and of further inputs, those in `collected` with gradients.
+def layer_check(make, shapes):
+    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x, and of memory or bias where the layer reads them.
 
-    A collected gradient is added to ones that are there already, as where several layers read one memory.
+    The gradients of what is shared are added to ones that are there already, as where several layers read one memory.
     """
 
     def check(method="complex"):
         dtype = np.float64 if method == "complex" else np.float32
         layer, rng = make(), np.random.default_rng(4)
-        store = Store({p.name: p.shape for p in layer.parameters()}, dtype=dtype)
+        store = Store(layer.parameters(), dtype=dtype)
         store.vector[:] = 0.7 * rng.standard_normal(store.vector.size)
         inputs = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+        names = [name for name in inputs if name != "x"]
 
         def forward(arrays):
-            p = Store(store.shapes, dtype=next(iter(arrays.values())).dtype)
+            p = store.astype(arrays["x"].dtype)
             for name in p:
                 p[name][...] = arrays[name]
-            return layer.forward(p, rng=np.random.default_rng(6), **{name: arrays[name] for name in inputs})
+            shared = {"shared": Shared(**{name: arrays[name] for name in names})} if names else {}
+            return layer.forward(p, arrays["x"], np.random.default_rng(6), **shared)
 
         arrays = {**inputs, **{name: value.copy() for name, value in store.items()}}
         y, cache = forward(arrays)
         dy, g = rng.standard_normal(y.shape).astype(dtype), store.zeros_like()
-        sums = {f"d{name}": np.ones_like(inputs[name]) for name in collected}
-        dx = layer.backward(g, dy, cache, **sums)
-        analytic = {"x": dx, **{name: sums[f"d{name}"] - 1 for name in collected}, **g}
+        sums = SharedGradients(**{name: np.ones_like(inputs[name]) for name in names})
+        dx = layer.backward(g, dy, cache, *([sums] if names else []))
+        analytic = {"x": dx, **{name: getattr(sums, name) - 1 for name in names}, **g}
         return judged(measure(lambda a: (forward(a)[0] * dy).sum(), arrays, analytic, method), limit_of(method), nearest_to_loss=True)
 
     return check
@@ -186,5 +189,5 @@ gradients = types.SimpleNamespace(
         lambda: PostNormBlock(LayerNorm("ln_1", 6), Attention("attn", 6, 2, dropout=0.2), LayerNorm("ln_2", 6), MLP("mlp", 6, 10, dropout=0.2)),
         {"x": X},
     ),
-    cross_attention=layer_check(lambda: Attention("attn", 6, 2, memory_channels=4, dropout=0.2), {"x": X, "memory": (2, 7, 4)}, ("memory",)),
+    cross_attention=layer_check(lambda: CrossAttention("attn", 6, 2, memory_channels=4, dropout=0.2), {"x": X, "memory": (2, 7, 4)}),
 )

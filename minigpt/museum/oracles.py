@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from minigpt.layers import Attention, Store
-from minigpt.layers import attention as attention_layer
-from minigpt.models.gpt import GPT, CachedLogits, GPTConfig
+from minigpt.layers import Attention, Parameter, Store
+from minigpt.models.generation import CachedLogits, uncached_logits
+from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.museum.checks import judged, random_batch, random_model
 from minigpt.ops import activations, attention, dropout, loss, normalization, softmax
 from minigpt.ops.loss import IGNORED
@@ -84,7 +84,7 @@ def padding():
     """A short prompt in a padded batch against the same prompt alone: its next token's logits."""
     model, (ids, _) = random_model(), random_batch()
     rows = [ids[0], ids[1, :3]]
-    return {"padded row": (model.uncached_logits(rows)[1], model.uncached_logits(rows[1:])[0])}
+    return {"padded row": (uncached_logits(model, rows)[1], uncached_logits(model, rows[1:])[0])}
 
 
 @compared()
@@ -94,7 +94,7 @@ def cached_is_uncached():
     cached, new = CachedLogits(model), []
     for T in (3, 4, 5):
         rows = list(ids[:, :T])
-        new.append((cached(rows), model.uncached_logits(rows)))
+        new.append((cached(rows), uncached_logits(model, rows)))
     return {"prompt": new[0], "next tokens": tuple(np.stack(part) for part in zip(*new[1:]))}
 
 
@@ -102,9 +102,9 @@ def cached_is_uncached():
 def cached_by_parts():
     """A layer with a KV cache that is given three tokens and then two, against all five at once."""
     layer, x = Attention("f", 6, 3, causal=True), np.random.default_rng(9).standard_normal((2, 5, 6))
-    p = Store({parameter.name: parameter.shape for parameter in layer.parameters()}, dtype=np.float64)
+    p = Store(layer.parameters(), dtype=np.float64)
     p.vector[:] = np.random.default_rng(10).standard_normal(p.vector.size)
-    kv, whole = attention_layer.KVCache(2, 3, 5, 2, np.float64), layer.forward(p, x)[0]
+    kv, whole = layer.kv_cache(2, 5, np.float64), layer.forward(p, x)[0]
     parts = [layer.forward(p, part, kv=kv)[0] for part in (x[:, :3], x[:, 3:])]
     return {"first part": (parts[0], whole[:, :3]), "second part": (parts[1], whole[:, 3:])}
 
@@ -233,8 +233,10 @@ def data_accounting():
 
 def stores(seed):
     """Parameters and two gradients, a matrix that is wider, one that is taller, three side by side, and a vector."""
-    shapes, rng = {"wide": (3, 5), "tall": (5, 3), "qkv": (4, 12), "bias": (7,)}, np.random.default_rng(seed)
-    return [Store(shapes, rng.standard_normal(15 + 15 + 48 + 7)) for _ in range(3)]
+    parameters = [Parameter("wide", (3, 5), "hidden"), Parameter("tall", (5, 3), "hidden"), Parameter("qkv", (4, 12), "hidden", parts=3),
+                  Parameter("bias", (7,), "vector")]  # fmt: skip
+    rng = np.random.default_rng(seed)
+    return [Store(parameters, rng.standard_normal(15 + 15 + 48 + 7)) for _ in range(3)]
 
 
 @compared()
@@ -246,7 +248,7 @@ def adamw_oracle():
     right = {name: value.copy() for name, value in p.items()}
     optimizer = AdamW(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.2)
     for g in gs:
-        optimizer.step(p, Store(g.shapes, g.vector.copy()), factor=0.5)
+        optimizer.step(p, g.like(g.vector.copy()), factor=0.5)
     for name, value in right.items():
         for at in np.ndindex(value.shape):
             m = v = 0.0
@@ -273,7 +275,7 @@ def muon_oracle():
 
     p, *gs = stores(18)
     right = {name: value.copy() for name, value in p.items()}
-    optimizer = Muon(p, {"wide": 1, "tall": 1, "qkv": 3}, muon_lr=0.1)
+    optimizer = Muon(p, muon_lr=0.1)
     for g in gs:
         optimizer.step(p, g)
     for name, columns in {"wide": 5, "tall": 3, "qkv": 4}.items():
@@ -297,7 +299,7 @@ def clipping():
     out = {}
     for name, length, right in (("long", 5, 2), ("short", 1.5, 1.5)):
         g = g / math.sqrt(sum(a * a for a in g))
-        store = Store({"g": g.shape}, length * g)
+        store = Store([Parameter("g", g.shape, "vector")], length * g)
         clip_by_norm(store, 2.0)
         out[name] = store.vector, right * g
     return out

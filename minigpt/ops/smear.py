@@ -16,14 +16,15 @@ class SmearCache(NamedTuple):
     visible: np.ndarray | None  # (B, T - 1, 1) bool
 
 
-def smear_forward(x, weight, visible=None):
+def smear_forward(x, weight, visible=None, previous=None):
     """Add to each token's vector that of the token before it, each channel in a proportion of its
     own.
 
         y[b, t] = x[b, t] + weight * x[b, t - 1]        y[b, 0] = x[b, 0]
 
     x (B, T, C), weight (C,), visible (B, T) bool, False at padding, which the next token takes
-    nothing of -> y (B, T, C), SmearCache. A pair of characters says more than one does, and
+    nothing of; previous (B, 1, C), in decoding, x of the token before the first, to which no
+    gradient goes -> y (B, T, C), SmearCache. A pair of characters says more than one does, and
     attention needs hundreds of steps to find out how to look one back. After the smear of
     modded-nanogpt's records (https://github.com/KellerJordan/modded-nanogpt), with fixed
     proportions in place of a gate.
@@ -34,6 +35,8 @@ def smear_forward(x, weight, visible=None):
         before = before * visible
     y = x.copy()
     y[:, 1:] += before * weight
+    if previous is not None:
+        y[:, :1] += previous * weight
     return y, SmearCache(before, weight, visible)
 
 

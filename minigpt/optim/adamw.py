@@ -16,7 +16,7 @@ class AdamW:
         p = p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)    after p = p - lr * weight_decay * p for matrices
     """
 
-    def __init__(self, p, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1, names=None):
+    def __init__(self, p, lr=1e-3, betas=(0.9, 0.999), *, eps=1e-8, weight_decay=0.1, names=None):
         """p: the Store to be trained, for its shapes; names: the parameters to train, all unless given."""
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         self.names = list(p) if names is None else list(names)

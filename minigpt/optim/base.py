@@ -13,8 +13,13 @@ def decay(p, names, amount):
 
 
 def decayed_names(p):
-    """The parameters that decay: those of two or more axes, embeddings included, as in GPT-2's recipes; no biases and no norms."""
-    return [name for name, value in p.items() if value.ndim >= 2]
+    """The parameters of a store that decay: all matrices and tables, as in GPT-2's recipes; no biases and no norms."""
+    return [name for name, parameter in p.parameters.items() if parameter.role != "vector"]
+
+
+def hidden_matrices(p):
+    """The parameters of a store that Muon trains, with the number of matrices side by side in each: name -> parts."""
+    return {name: parameter.parts for name, parameter in p.parameters.items() if parameter.role == "hidden"}
 
 
 def slices(size, parts):

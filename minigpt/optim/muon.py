@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minigpt.optim.adamw import AdamW
-from minigpt.optim.base import decay
+from minigpt.optim.base import decay, hidden_matrices
 
 # Each step takes every singular value s to a s + b s^3 + c s^5. Steps -> (a, b, c) of each: with five, one polynomial again and again, from Jordan
 # et al.; with fewer, each the best for where the one before leaves off, so that 3 steps bring every s from 0.01 to 1 within 0.27 of 1, and 4 every
@@ -47,12 +47,14 @@ class Muon:
     The scale is for our (inputs, outputs) matrices; a fused q, k, v is orthogonalised as three matrices. `lr` is AdamW's, `muon_lr` Muon's.
     """
 
-    def __init__(self, p, hidden, lr=1e-3, muon_lr=0.02, momentum=0.95, newton_schulz_steps=5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        """p: the Store to be trained; hidden: name -> number of matrices side by side in it (model.hidden_matrices)."""
+    def __init__(self, p, lr=1e-3, muon_lr=0.02, *, momentum=0.95, newton_schulz_steps=5, betas=(0.9, 0.999), eps=1e-8,
+                 weight_decay=0.0):  # fmt: skip
+        """p: the Store to be trained, whose Parameters say which of them are hidden matrices."""
+        hidden = hidden_matrices(p)
         self.muon_lr, self.momentum, self.newton_schulz_steps, self.weight_decay = muon_lr, momentum, newton_schulz_steps, weight_decay
-        self.adamw = AdamW(p, lr, betas, eps, weight_decay, names=[name for name in p if name not in hidden])
+        self.adamw = AdamW(p, lr, betas, eps=eps, weight_decay=weight_decay, names=[name for name in p if name not in hidden])
         self.lr = lr
-        self.hidden = dict(hidden)
+        self.hidden = hidden
         self.state = {f"muon.{name}": np.zeros_like(p[name]) for name in hidden} | self.adamw.state
         self.groups = group_by_shape(p, hidden)
 

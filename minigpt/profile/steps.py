@@ -8,7 +8,6 @@ import numpy as np
 
 from minigpt.checks import whole
 from minigpt.errors import MinigptError
-from minigpt.layers.store import Store
 from minigpt.profile.clock import TimedArray, TimedWorkers, timed_ops, timing
 from minigpt.profile.table import GEMM_SIZE, WAITING, OpTime, Profile
 from minigpt.training.step import make_optimizer
@@ -48,11 +47,11 @@ def profile_steps(trainer, steps=20):
 def copied(trainer, kind):
     """The same trainer at the same step, on copies of its numbers: np.ndarray or TimedArray."""
     model, twin = trainer.model, copy.copy(trainer)
-    twin.model = type(model)(model.config, store=Store(model.store.shapes, model.store.vector.copy().view(kind)))
+    twin.model = type(model)(model.config, store=model.store.like(model.store.vector.copy().view(kind)))
     twin.optimizer = make_optimizer(twin.model, trainer.config)  # np.zeros_like keeps the kind
     for name, value in trainer.optimizer.state.items():
         twin.optimizer.state[name][...] = value
-    twin.gradients = [Store(gradient.shapes, np.zeros_like(twin.model.store.vector)) for gradient in trainer.gradients]
+    twin.gradients = [gradient.like(np.zeros_like(twin.model.store.vector)) for gradient in trainer.gradients]
     return twin
 
 

@@ -33,7 +33,6 @@ def make_optimizer(model, config):
         return AdamW(model.store, config.lr, betas, weight_decay=config.weight_decay)
     return Muon(
         model.store,
-        model.hidden_matrices,
         config.lr,
         config.muon_lr,
         newton_schulz_steps=config.newton_schulz_steps,
@@ -66,7 +65,8 @@ def count_of(parts):
 def add_gradients(model, gradient, part, config, *, step, count, recompute):
     """Add the gradient of one part of a step into a store -> its share of the loss."""
     rng = generator(config, step, part.micro, part.shard + 1)
-    return model.add_gradients(gradient, part.batch["ids"], part.batch["targets"], rng, count, recompute)
+    keep = "inputs" if recompute else "activations"
+    return model.add_gradients(gradient, part.batch, rng=rng, count=count, keep=keep)
 
 
 def compute_gradients(model, parts, gradients, *, config, step, workers):
@@ -105,7 +105,7 @@ def evaluate(model, batches, workers):
     """
 
     def work(batch):
-        return float(model.loss(batch["ids"], batch["targets"])) * batch.count
+        return float(model.loss(batch)) * batch.count
 
     batches = list(batches)
     count = sum(batch.count for batch in batches)
@@ -120,13 +120,8 @@ def evaluate(model, batches, workers):
 def training_memory(model, config, threads="auto"):
     """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the
     activations of the shards at work at a time.
-
-    22 C numbers a token and layer: less than any attention, MLP and normalisation keep (measured at
-    6 layers of 384 channels, T=256: 24). Recomputed layers keep C.
     """
-    c = model.config
     at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
-    tokens = at_work * -(-config.batch_size // config.shards) * c.block_size
-    layers = c.n_layer + 22 if config.recompute else c.n_layer * 22  # in units of C numbers a token
-    activations = tokens * (layers * c.n_embd + 2 * c.vocab_size)
-    return model.dtype.itemsize * (model.num_parameters * (2 + config.shards) + activations)
+    tokens = at_work * -(-config.batch_size // config.shards) * model.config.block_size
+    activations = model.activation_memory(tokens, keep="inputs" if config.recompute else "activations")
+    return model.dtype.itemsize * model.num_parameters * (2 + config.shards) + activations

@@ -240,7 +240,7 @@ def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, c
     backward = minigpt.layers.linear.linear_backward
     monkeypatch.setattr(
         "minigpt.layers.linear.linear_backward",
-        lambda dy, cache: (*backward(dy, cache)[:2], 2 * backward(dy, cache)[2]),
+        lambda dy, cache, **more: (*backward(dy, cache)[:2], 2 * backward(dy, cache)[2]),
     )
     capsys.readouterr()
     assert cli.main(["gradcheck", "--n-layer", "1"]) == 1

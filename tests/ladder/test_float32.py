@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from small_gpt import small_gpt
 
-from minigpt import GPT, GPTConfig
-from minigpt.models.gpt import CachedLogits
+from minigpt.models.generation import CachedLogits
 from minigpt.optim import SGD, AdamW, Muon
 
 SHAPES = {
@@ -18,8 +18,7 @@ SHAPES = {
 
 def make(dtype, **changes):
     """A GPT at initialisation scale."""
-    config = {"vocab_size": 17, "block_size": 24, "n_layer": 3, "n_head": 2, "n_embd": 12} | changes
-    return GPT(GPTConfig(**config), seed=1, dtype=dtype)
+    return small_gpt(dtype=dtype, **{"vocab_size": 17, "block_size": 24, "n_layer": 3, "n_head": 2} | changes)
 
 
 def batch(rng):
@@ -103,7 +102,7 @@ def test_optimisers_and_decoding_stay_float32(rng):
     ids, targets = batch(rng)
     g = model.store.zeros_like()
     model.add_gradients(g, ids, targets)
-    for optimizer in (SGD(model.store), AdamW(model.store), Muon(model.store, model.hidden_matrices)):
+    for optimizer in (SGD(model.store), AdamW(model.store), Muon(model.store)):
         optimizer.step(model.store, g, 0.5)
         assert {a.dtype for a in optimizer.state.values() if a.dtype.kind == "f"} == {np.dtype(np.float32)}
     assert model.dtype == np.float32
@@ -111,4 +110,4 @@ def test_optimisers_and_decoding_stay_float32(rng):
     for _ in range(3):
         assert reader(rows).dtype == np.float32
         rows = [np.append(row, 1) for row in rows]
-    assert all(kv.keys.dtype == kv.values.dtype == np.float32 for kv in reader.kv)
+    assert all(kv.keys.dtype == kv.values.dtype == np.float32 for kv in reader.state.kv)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_gpt import small_gpt
 
-from minigpt import GPT, GPTConfig
 from minigpt.ops import IGNORED, attention_forward, count_targets, dropout_forward, lean_attention_forward, softmax_forward
 
 V, T, B = 11, 7, 3
@@ -16,8 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 def make(seed=0, **changes):
     """A GPT with weights of scale one and a batch for it."""
     rng = np.random.default_rng(seed)
-    model = GPT(GPTConfig(**{"vocab_size": V, "block_size": 9, "n_layer": 2, "n_head": 2, "n_embd": 6} | changes), dtype=np.float64)
-    model.store.vector[:] = 0.7 * rng.standard_normal(model.num_parameters)
+    model = small_gpt(rng, std=0.7, **{"n_head": 2, "n_embd": 6} | changes)
     ids, targets = rng.integers(0, V, (2, B, T))
     targets[rng.random((B, T)) < 0.3] = IGNORED
     targets[0, 0] = 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigpt import GPT, GPTConfig, check_gradients
-from minigpt.layers.store import Store
+from minigpt.layers.store import Parameter, Store
 from minigpt.ops import (
     ACTIVATIONS,
     IGNORED,
@@ -108,13 +108,13 @@ def test_newton_schulz_is_its_polynomial_of_the_singular_values(rng):
 
 def test_muon_stays_within_the_bfloat16_of_pytorchs(torch, rng):
     shape = (12, 20)  # (inputs, outputs); theirs is (outputs, inputs), and the same matrix transposed
-    p = Store({"w": shape}, rng.standard_normal(240).astype(np.float32))
+    p = Store([Parameter("w", shape, "hidden")], rng.standard_normal(240).astype(np.float32))
     theirs = torch.tensor(p["w"].T.copy(), requires_grad=True)
     muon = torch.optim.Muon([theirs], lr=0.05, momentum=0.95, nesterov=True, weight_decay=0.1, ns_steps=5, adjust_lr_fn="original")
-    ours = Muon(p, {"w": 1}, muon_lr=0.05, momentum=0.95, newton_schulz_steps=5, weight_decay=0.1)
+    ours = Muon(p, muon_lr=0.05, momentum=0.95, newton_schulz_steps=5, weight_decay=0.1)
     start = p["w"].copy()
     for _ in range(5):
-        g = Store({"w": shape}, rng.standard_normal(240).astype(np.float32))
+        g = Store([Parameter("w", shape, "hidden")], rng.standard_normal(240).astype(np.float32))
         ours.step(p, g)
         theirs.grad = torch.tensor(g["w"].T.copy())
         muon.step()
@@ -123,11 +123,11 @@ def test_muon_stays_within_the_bfloat16_of_pytorchs(torch, rng):
 
 
 def test_sgd_and_clipping(torch, rng):
-    p = Store({"w": (3, 5), "b": (5,)}, rng.standard_normal(20))
+    p = Store([Parameter("w", (3, 5), "hidden"), Parameter("b", (5,), "vector")], rng.standard_normal(20))
     tensors = {name: torch.tensor(value.copy(), requires_grad=True) for name, value in p.items()}
     theirs, ours = torch.optim.SGD(tensors.values(), lr=0.1, momentum=0.9), SGD(p, lr=0.1, momentum=0.9)
     for _ in range(20):
-        g = Store(p.shapes, rng.standard_normal(20))
+        g = p.like(rng.standard_normal(20))
         for name, tensor in tensors.items():
             tensor.grad = torch.tensor(g[name].copy())
         norm = torch.nn.utils.clip_grad_norm_(tensors.values(), 1.5)

@@ -6,9 +6,9 @@ Below: the gradient checks of tests/models.
 
 import numpy as np
 import pytest
+from small_gpt import small_gpt
 
-from minigpt import GPT, GPTConfig
-from minigpt.layers.store import Store
+from minigpt.layers.store import Parameter, Store
 from minigpt.ops import IGNORED, cross_entropy_backward, cross_entropy_forward, embedding_backward, embedding_forward
 from minigpt.optim import SGD, clip_by_norm, newton_schulz
 
@@ -49,16 +49,17 @@ def theirs(model, ids, targets, key_mask, position_ids):
 
     visible = torch.tensor(np.tril(np.ones((T, T), bool)) & key_mask[:, None, None])
     x = F.embedding(torch.tensor(ids), p["wte.weight"])
-    if c.smear:
+    recipe = {"positions": "learned", "qk_norm": False, "smear": False} | vars(c)  # what a GPT of GPT-2 has not
+    if recipe["smear"]:
         x = x + p["smear.weight"] * F.pad(x * torch.tensor(key_mask)[..., None], (0, 0, 1, -1))
-    if c.positions == "learned":
+    if recipe["positions"] == "learned":
         x = x + F.embedding(torch.tensor(position_ids), p["wpe.weight"])
     for i in range(c.n_layer):
         qkv = linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").split(c.n_embd, -1)
         q, k, v = (t.reshape(B, T, c.n_head, -1).transpose(1, 2) for t in qkv)
-        if c.qk_norm:
+        if recipe["qk_norm"]:
             q, k = (F.rms_norm(t, t.shape[-1:], eps=1e-6) for t in (q, k))
-        if c.positions == "rotary":
+        if recipe["positions"] == "rotary":
             q, k = turned(q), turned(k)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).reshape(x.shape)
         x = x + linear(y, f"h.{i}.attn.c_proj")
@@ -78,9 +79,7 @@ def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, pa
         take_lean(1, 3)
     settings = {"bias": bool(bias), "tie_embeddings": bool(tied), "activation": activation, "positions": positions, "qk_norm": qk_norm}
     settings["smear"] = qk_norm and positions == "rotary"
-    config = GPTConfig(13, 9, 3, 2, 12, **settings)
-    model = GPT(config, dtype=np.float64)
-    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    model = small_gpt(rng, vocab_size=13, n_layer=3, n_head=2, **settings)
     ids, targets = rng.integers(0, 13, (2, 4, 7))
     targets[0, 2] = IGNORED
     mask, position_ids = np.ones((4, 7), bool), np.tile(np.arange(7), (4, 1))
@@ -118,11 +117,11 @@ def test_embedding(rng):
 def test_sgd_with_the_clipping_apart(rng):
     """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient, and SGD itself is compared to all its digits."""
     torch = pytest.importorskip("torch")
-    p = Store({"w": (3, 5)}, rng.standard_normal(15))
+    p = Store([Parameter("w", (3, 5), "hidden")], rng.standard_normal(15))
     tensor = torch.tensor(p["w"].copy(), requires_grad=True)
     ours, sgd = SGD(p, lr=0.1, momentum=0.9), torch.optim.SGD([tensor], lr=0.1, momentum=0.9)
     for _ in range(20):
-        g = Store(p.shapes, rng.standard_normal(15))
+        g = p.like(rng.standard_normal(15))
         clip_by_norm(g, 1.5)
         tensor.grad = torch.tensor(g["w"].copy())
         ours.step(p, g)

@@ -24,7 +24,7 @@ def train(optimizer_of, steps, batches, V=13, T=12):
 
 OPTIMIZERS = {
     "adamw": lambda model: AdamW(model.store, 3e-3, weight_decay=0.0),
-    "muon": lambda model: Muon(model.store, model.hidden_matrices, 3e-3, 0.02),
+    "muon": lambda model: Muon(model.store, 3e-3, 0.02),
 }
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from layer_gradients import check_layer, random_store
 
-from minigpt.layers import Attention, KVCache
+from minigpt.layers import Attention, KVCache, Shared
 from minigpt.ops import rotary_table, softmax_forward
 
-B, T, S, C, M, H = 2, 5, 7, 6, 8, 3
+B, T, C, H = 2, 5, 6, 3
 
 SETTINGS = {
     "plain": {},
@@ -62,17 +62,6 @@ def test_self_attention_gradients_with_rotary_positions(kwargs, qk_norm, rng):
     assert report.max_error < 1e-13, report
 
 
-@settings
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.usefixtures("form")
-def test_cross_attention_gradients(kwargs, padded, rng):
-    layer = Attention("f", C, H, memory_channels=M, **kwargs)
-    inputs = {"memory": rng.standard_normal((B, S, M)), "bias": rng.standard_normal((B, 1, T, S)), "key_mask": key_mask(S) if padded else None}
-    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed_for(kwargs), collected=["memory", "bias"], **inputs)
-    assert len(report.rows) == len(layer.parameters()) + 3
-    assert report.max_error < 1e-13, report
-
-
 @pytest.mark.usefixtures("form")
 def test_qk_norm_alone(rng):
     """Gradients, and scores that do not change with the scale of the matrices that make q and k."""
@@ -85,42 +74,13 @@ def test_qk_norm_alone(rng):
     np.testing.assert_allclose(layer.forward(p, x)[0], y, rtol=0, atol=1e-5)
 
 
-def test_qk_norm_with_a_memory_is_refused():
-    with pytest.raises(ValueError, match="qk_norm is for self-attention"):
-        Attention("f", C, H, memory_channels=M, qk_norm=True)
-
-
-def test_cross_attention_gradients_without_collectors(rng):
-    """Memory and bias are constants where nobody asks for their gradients."""
-    layer = Attention("f", C, H, memory_channels=M)
-    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, memory=rng.standard_normal((B, S, M)), bias=rng.standard_normal((1, 1, T, S)))
-    assert report.max_error < 1e-13
-
-
-@pytest.mark.usefixtures("form")
-def test_attention_gradients_add_up_over_two_runs(rng):
-    layer = Attention("f", C, H, memory_channels=M)
-    p, bias = random_store(layer, rng), rng.standard_normal((1, H, T, S))
-    xs, dys = rng.standard_normal((2, 2, B, T, C))
-    memory = rng.standard_normal((B, S, M))
-    caches = [layer.forward(p, x, memory=memory, bias=bias)[1] for x in xs]
-    g, dmemory, dbias = p.zeros_like(), np.zeros_like(memory), np.zeros_like(bias)
-    apart = [(p.zeros_like(), np.zeros_like(memory), np.zeros_like(bias)) for _ in xs]
-    for i in (1, 0):
-        layer.backward(g, dys[i], caches[i], dmemory, dbias)
-        layer.backward(apart[i][0], dys[i], caches[i], *apart[i][1:])
-    np.testing.assert_array_equal(g.vector, apart[0][0].vector + apart[1][0].vector)
-    np.testing.assert_array_equal(dmemory, apart[0][1] + apart[1][1])
-    np.testing.assert_array_equal(dbias, apart[0][2] + apart[1][2])
-
-
 @pytest.mark.parametrize(("scale", "qk_norm", "rotary"), [(None, False, False), (0.4, False, True), (None, True, False), (None, True, True)])
 def test_attention_is_heads_side_by_side(scale, qk_norm, rotary, form, rng):
     """One head at a time by plain matrix products on its own columns."""
     layer = Attention("f", C, H, causal=True, scale=scale, qk_norm=qk_norm)
     cos, sin = rotary_table(T, C // H)
     p, x, D = random_store(layer, rng), rng.standard_normal((B, T, C)), C // H
-    y, cache = layer.forward(p, x, rotary=(cos, sin) if rotary else None)
+    y, cache = layer.forward(p, x, shared=Shared(rotary=(cos, sin) if rotary else None))
     qkv = x @ p["f.c_attn.weight"] + p["f.c_attn.bias"]
     heads, maps = [], []
     for h in range(H):
@@ -139,10 +99,9 @@ def test_attention_is_heads_side_by_side(scale, qk_norm, rotary, form, rng):
 
 @pytest.mark.usefixtures("form")
 def test_attention_keeps_float32(rng):
-    layer = Attention("f", C, H, memory_channels=M, dropout=0.2)
-    p = random_store(layer, rng, np.float32)
-    x, memory = rng.standard_normal((B, T, C), np.float32), rng.standard_normal((B, S, M), np.float32)
-    y, cache = layer.forward(p, x, rng, memory=memory, key_mask=key_mask(S))
+    layer = Attention("f", C, H, dropout=0.2, qk_norm=True)
+    p, x = random_store(layer, rng, np.float32), rng.standard_normal((B, T, C), np.float32)
+    y, cache = layer.forward(p, x, rng, shared=Shared(key_mask=key_mask(T), rotary=rotary_table(T, C // H)))
     assert y.dtype == layer.backward(p.zeros_like(), y, cache).dtype == cache.weights.dtype == np.float32
 
 
@@ -155,11 +114,11 @@ def test_kv_cache_equals_the_whole(steps, padded, window, rng):
     layer = Attention("f", C, H, causal=True, window=window, head_channels=4)
     p, x = random_store(layer, rng), rng.standard_normal((B, n, C))
     mask = key_mask(n) if padded else None
-    whole, _ = layer.forward(p, x, key_mask=mask)
+    whole, _ = layer.forward(p, x, shared=Shared(key_mask=mask))
     kv, parts, at = KVCache(B, H, n, 4, np.float64), [], 0
     for step in steps:
         seen = None if mask is None else mask[:, : at + step]
-        parts.append(layer.forward(p, x[:, at : at + step], key_mask=seen, kv=kv)[0])
+        parts.append(layer.forward(p, x[:, at : at + step], shared=Shared(key_mask=seen), kv=kv)[0])
         at += step
     assert kv.length == n
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=1e-12, atol=1e-12)

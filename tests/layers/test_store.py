@@ -9,9 +9,12 @@ from minigpt.layers import Parameter, Store
 SHAPES = {"b": (2, 3), "a": (5,), "c": (), "d": (2, 1, 4)}
 
 
+PARAMETERS = [Parameter(name, shape, "hidden") for name, shape in SHAPES.items()]
+
+
 @pytest.fixture
 def store():
-    return Store(SHAPES, np.arange(20.0))
+    return Store(PARAMETERS, np.arange(20.0))
 
 
 def test_store_is_views_of_one_vector_in_order(store):
@@ -47,6 +50,28 @@ def test_store_zeros_like(store):
     np.testing.assert_array_equal(store.vector, np.arange(20))
 
 
+def test_store_of_some_names(store):
+    g = store.zeros_like(only=["c", "b"])
+    assert g.shapes == {"b": (2, 3), "c": ()} and g.vector.size == 7 and "a" not in g
+    assert store.zeros_like(only=[]).vector.size == 0
+
+
+def test_store_like_another_has_its_parameters_and_that_vector(store):
+    vector = -np.arange(20.0)
+    other = store.like(vector)
+    assert other.parameters == store.parameters and other.vector is vector
+    np.testing.assert_array_equal(other["b"], -store["b"])
+
+
+def test_store_holds_float32_unless_told():
+    assert Store(PARAMETERS).vector.dtype == np.float32
+
+
+def test_role_must_be_one_of_four():
+    with pytest.raises(ValueError, match="w: role is 'matrix', it must be one of hidden, embedding, head, vector"):
+        Store([Parameter("w", (2, 3), "matrix")])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
 def test_store_astype_is_a_copy(store, dtype):
     other = store.astype(dtype)
@@ -68,11 +93,16 @@ def test_store_clones_keep_their_views(store, clone):
 @pytest.mark.parametrize("vector", [np.zeros(19), np.zeros(21), np.zeros((20, 1))])
 def test_store_refuses_a_wrong_vector(vector):
     with pytest.raises(ValueError, match=r"vector has shape .*\(20,\)"):
-        Store(SHAPES, vector)
+        Store(PARAMETERS, vector)
 
 
 def test_store_initialised_draws_the_same_in_every_dtype():
-    parameters = [Parameter("w", (300, 70), std=0.5), Parameter("ln", (11,), mean=1.0), Parameter("b", (3,)), Parameter("m", (400, 50), 0.1, 2.0)]
+    parameters = [
+        Parameter("w", (300, 70), "hidden", std=0.5),
+        Parameter("ln", (11,), "vector", mean=1.0),
+        Parameter("b", (3,), "vector"),
+        Parameter("m", (400, 50), "embedding", 0.1, 2.0),
+    ]
     low, high = (Store.initialised(parameters, 3, dtype) for dtype in (np.float32, np.float64))
     np.testing.assert_array_equal(low.vector, high.vector)
     assert high.vector.dtype == np.float64

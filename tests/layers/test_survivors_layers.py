@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from layer_gradients import random_store
 
-from minigpt.layers import MLP, Attention, Embedding, LearnedPositions, Linear, Store, TiedHead
+from minigpt.layers import MLP, Attention, Embedding, LearnedPositions, Linear, TiedHead
 from minigpt.ops.lean_attention import LeanAttentionCache
 
-B, T, C, H, M, V = 2, 3, 6, 3, 8, 11
+B, T, C, H, V = 2, 3, 6, 3, 11
 
 
 def named(layer):
@@ -18,7 +18,7 @@ def named(layer):
 def test_tied_head_adds_to_what_the_store_holds(repeats, rng):
     """Also where the head's backward is not the first to write: after another micro-batch, say."""
     table = Embedding("wte", V, C)
-    head, p = TiedHead(table), random_store(table, rng)
+    head, p = TiedHead("head", table), random_store(table, rng)
     g, alone = random_store(table, rng), p.zeros_like()
     before = g.vector.copy()
     y, cache = head.forward(p, rng.standard_normal((B, T, C)))
@@ -29,29 +29,30 @@ def test_tied_head_adds_to_what_the_store_holds(repeats, rng):
     np.testing.assert_allclose(g.vector, before + repeats * alone.vector, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("memory_channels", [None, M])
-def test_attention_parameters_say_their_spread_and_matrices(memory_channels):
-    layer = Attention("f", C, H, memory_channels=memory_channels, std=0.3, residual_std=0.1, bias=False)
-    parameters = named(layer)
-    parts = {"f.c_attn.weight": (0.3, 3), "f.c_proj.weight": (0.1, 1)}
-    if memory_channels:
-        parts = {"f.q_attn.weight": (0.3, 1), "f.c_attn.weight": (0.3, 2), "f.c_proj.weight": (0.1, 1)}
-    assert {name: (p.std, p.matrices) for name, p in parameters.items()} == parts
+def test_attention_parameters_say_their_spread_and_parts():
+    layer = Attention("f", C, H, std=0.3, residual_std=0.1, bias=False)
+    said = {name: (p.role, p.std, p.parts) for name, p in named(layer).items()}
+    assert said == {"f.c_attn.weight": ("hidden", 0.3, 3), "f.c_proj.weight": ("hidden", 0.1, 1)}
 
 
-@pytest.mark.parametrize("memory_channels", [None, M])
-def test_attention_defaults(memory_channels, rng):
-    layer = Attention("f", C, H, memory_channels=memory_channels)
+@pytest.mark.parametrize(("bias", "qkv_bias", "names"), [(True, None, ["c_attn", "c_proj"]), (True, False, ["c_proj"]), (False, True, ["c_attn"]), (False, None, [])])
+def test_attention_biases(bias, qkv_bias, names):
+    layer = Attention("f", C, H, bias=bias, qkv_bias=qkv_bias)
+    assert [name for name in named(layer) if name.endswith("bias")] == [f"f.{name}.bias" for name in names]
+
+
+def test_attention_defaults():
+    layer = Attention("f", C, H)
     assert not layer.causal and layer.window is None and layer.scale is None and layer.dropout == 0.0
     assert {p.std for name, p in named(layer).items() if name.endswith("weight")} == {0.02}
-    assert {p.std for name, p in named(layer).items() if name.endswith("bias")} == {0.0}
+    assert {(p.std, p.role) for name, p in named(layer).items() if name.endswith("bias")} == {(0.0, "vector")}
 
 
-def test_mlp_parameters_say_their_spread_and_matrices():
+def test_mlp_parameters_say_their_spread_and_parts():
     parameters = named(MLP("f", C, 7))
-    assert {name: (p.std, p.matrices) for name, p in parameters.items() if name.endswith("weight")} == {
-        "f.c_fc.weight": (0.02, 1),
-        "f.c_proj.weight": (0.02, 1),
+    assert {name: (p.role, p.std, p.parts) for name, p in parameters.items() if name.endswith("weight")} == {
+        "f.c_fc.weight": ("hidden", 0.02, 1),
+        "f.c_proj.weight": ("hidden", 0.02, 1),
     }
     assert MLP("f", C, 7).dropout == 0.0
     assert list(named(MLP("f", C, 7, bias=False, std=0.3))) == ["f.c_fc.weight", "f.c_proj.weight"]
@@ -59,19 +60,17 @@ def test_mlp_parameters_say_their_spread_and_matrices():
 
 
 @pytest.mark.parametrize("table", [Embedding, LearnedPositions])
-def test_tables_are_no_hidden_matrices(table):
+def test_tables_are_embeddings(table):
     (weight,) = table("f", V, C).parameters()
-    assert (weight.shape, weight.std, weight.mean, weight.matrices) == ((V, C), 0.02, 0.0, 0)
+    assert (weight.shape, weight.role, weight.std, weight.mean, weight.parts) == ((V, C), "embedding", 0.02, 0.0, 1)
 
 
-def test_linear_parameters_say_their_spread_and_matrices():
+def test_linear_parameters_say_their_spread_and_role():
     weight, bias = Linear("f", C, V).parameters()
-    assert (weight.std, weight.mean, weight.matrices) == (0.02, 0.0, 1)
-    assert (bias.std, bias.mean, bias.matrices) == (0.0, 0.0, 0)
-
-
-def test_store_holds_float32_unless_told():
-    assert Store({"a": (2, 3)}).vector.dtype == np.float32
+    assert (weight.role, weight.std, weight.mean, weight.parts) == ("hidden", 0.02, 0.0, 1)
+    assert (bias.role, bias.std, bias.mean, bias.parts) == ("vector", 0.0, 0.0, 1)
+    weight, bias = Linear("f", C, V, role="head", parts=2).parameters()
+    assert (weight.role, weight.parts, bias.role, bias.parts) == ("head", 2, "vector", 1)
 
 
 @pytest.mark.parametrize("length", [4, 5])

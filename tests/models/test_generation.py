@@ -3,10 +3,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from small_gpt import small_gpt
 
-from minigpt import GPT, GPTConfig, MinigptError
+from minigpt import MinigptError
 from minigpt.layers import MLP
-from minigpt.models.gpt import CachedLogits
+from minigpt.models.generation import CachedLogits, contexts, uncached_logits
 from minigpt.sampling import window_start
 
 V = 11
@@ -15,11 +16,8 @@ BLOCKS = [1, 2, 5, 8]
 
 def make_gpt(block_size=8, std=0.6, dtype=np.float64, seed=0, **changes):
     """A small GPT with weights of O(1), or those that it starts with where std is None. With biases or tied embeddings it would say one word."""
-    config = {"vocab_size": V, "block_size": block_size, "n_layer": 2, "n_head": 3, "n_embd": 12, "bias": False, "tie_embeddings": False, **changes}
-    model = GPT(GPTConfig(**config), seed=seed, dtype=dtype)
-    if std is not None:
-        model.store.vector[:] = std * np.random.default_rng(seed).standard_normal(model.num_parameters)
-    return model
+    rng = None if std is None else np.random.default_rng(seed)
+    return small_gpt(rng, std=std, dtype=dtype, seed=seed, block_size=block_size, **{"bias": False, "tie_embeddings": False} | changes)
 
 
 def ragged(rng, *lengths):
@@ -84,10 +82,10 @@ def test_cached_logits_are_the_uncached_at_every_step(dtype, std, limit, block_s
     model = make_gpt(block_size, std, dtype)
     rows, cached = [np.array(row) for row in ragged(rng, *lengths)], CachedLogits(model)
     for _ in range(3 * block_size + 5):
-        expected, logits = model.uncached_logits(rows), cached(rows)
+        expected, logits = uncached_logits(model, rows), cached(rows)
         assert logits.dtype == dtype and logits.shape == (len(rows), V)
         assert np.abs(logits - expected).max() <= limit * np.abs(expected).max()
-        alone = np.concatenate([model.logits(context[None])[:, -1] for context in model.contexts(rows)])
+        alone = np.concatenate([model.logits(context[None])[:, -1] for context in contexts(rows, model.config.block_size)])
         assert np.abs(logits - alone).max() <= limit * np.abs(expected).max()
         rows = [np.append(row, token) for row, token in zip(rows, rng.integers(0, V, len(rows)))]
 

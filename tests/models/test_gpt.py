@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from small_gpt import small_gpt
 
 import minigpt
 from minigpt import GPT, GPTConfig, MinigptError
@@ -13,12 +14,9 @@ B, T, V = 3, 5, 11
 SIZES = {"vocab_size": V, "block_size": 7, "n_layer": 2, "n_head": 4, "n_embd": 8}
 
 
-def make_gpt(rng=None, dtype=np.float64, std=0.5, **changes):
-    """A small GPT, with weights of O(1) where a generator is given."""
-    model = GPT(GPTConfig(**{**SIZES, **changes}), seed=1, dtype=dtype)
-    if rng is not None:
-        model.store.vector[:] = std * rng.standard_normal(model.num_parameters)
-    return model
+def make_gpt(rng=None, **changes):
+    """small_gpt of SIZES."""
+    return small_gpt(rng, **SIZES | changes)
 
 
 @pytest.fixture
@@ -156,11 +154,11 @@ def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rn
     model, ids = make_gpt(rng, **settings), batch[0]
     mask = np.arange(T) >= np.array([0, 2, 1])[:, None] if padded else None
     found = {}
-    for recompute in (False, True):
+    for keep in ("activations", "inputs"):
         draws = np.random.default_rng(5)
-        logits, cache = model.forward(ids, draws, mask, recompute=recompute)
+        logits, cache = model.forward(ids, draws, mask, keep=keep)
         dlogits = np.random.default_rng(6).standard_normal(logits.shape)
-        found[recompute] = logits, draws.random(), *model.backward(dlogits, cache).values(), *model.backward(dlogits, cache).values()
+        found[keep] = logits, draws.random(), *model.backward(dlogits, cache).values(), *model.backward(dlogits, cache).values()
     for kept, computed in zip(*found.values(), strict=True):
         np.testing.assert_array_equal(computed, kept)
 
@@ -170,10 +168,10 @@ def test_gpt_recomputing_takes_less_memory(rng):
     model = make_gpt(rng, n_layer=8, block_size=64, dropout=0.1)
     ids, targets = rng.integers(0, V, (2, 3, 64))
     peaks = []
-    for recompute in (False, True):
+    for keep in ("activations", "inputs"):
         g = model.store.zeros_like()
         tracemalloc.start()
-        model.add_gradients(g, ids, targets, np.random.default_rng(0), recompute=recompute)
+        model.add_gradients(g, ids, targets, np.random.default_rng(0), keep=keep)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 0.4 * peaks[0]
@@ -208,9 +206,8 @@ def test_config_knows_the_number_of_parameters(settings):
 
 
 def test_gpt2_has_its_124_million_parameters():
-    model = object.__new__(GPT)  # the shapes alone
-    model.config = GPTConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
-    assert sum(math.prod(p.shape) for layer in model.layers() for p in layer.parameters()) == 124_439_808
+    config = GPTConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
+    assert sum(math.prod(p.shape) for p in GPT.parameters_of(config)) == config.num_parameters == 124_439_808
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
@@ -271,7 +268,7 @@ def test_gpt_copies_are_independent(clone, batch, rng):
 @pytest.mark.parametrize("lean_from", [1, 1000])
 def test_gpt_is_causal_to_the_bit(dtype, lean_from, rng, take_lean):
     take_lean(lean_from, 2)
-    model = make_gpt(rng, dtype)
+    model = make_gpt(rng, dtype=dtype)
     ids = rng.integers(0, V, (B, 7))
     logits = model.logits(ids)
     for t in range(1, 7):

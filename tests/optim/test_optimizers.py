@@ -4,21 +4,23 @@ import math
 import numpy as np
 import pytest
 
-from minigpt.layers.store import Store
+from minigpt.layers.store import Parameter, Store
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm, newton_schulz
 from minigpt.optim.muon import POLYNOMIALS
 
 SHAPES = {"wte": (7, 4), "h.w": (4, 12), "h.up": (4, 16), "h.down": (16, 4), "h.bias": (12,), "ln": (4,)}
+ROLES = {"wte": "embedding", "h.bias": "vector", "ln": "vector"}
+PARAMETERS = [Parameter(name, shape, ROLES.get(name, "hidden"), parts=3 if name == "h.w" else 1) for name, shape in SHAPES.items()]
 HIDDEN = {"h.w": 3, "h.up": 1, "h.down": 1}
 
 
 def store(rng, dtype=np.float64):
     size = sum(math.prod(shape) for shape in SHAPES.values())
-    return Store(SHAPES, rng.standard_normal(size).astype(dtype))
+    return Store(PARAMETERS, rng.standard_normal(size).astype(dtype))
 
 
 def optimizer_of(name, p):
-    return {"sgd": lambda: SGD(p), "adamw": lambda: AdamW(p), "muon": lambda: Muon(p, HIDDEN)}[name]()
+    return {"sgd": lambda: SGD(p), "adamw": lambda: AdamW(p), "muon": lambda: Muon(p)}[name]()
 
 
 def test_sgd_follows_its_formula(rng):
@@ -54,7 +56,7 @@ def test_adamw_follows_its_formula(rng):
 
 def test_adamw_takes_long_vectors_in_chunks(rng, monkeypatch):
     p, g = store(rng), store(rng)
-    whole, pieces = Store(SHAPES, p.vector.copy()), Store(SHAPES, p.vector.copy())
+    whole, pieces = Store(PARAMETERS, p.vector.copy()), Store(PARAMETERS, p.vector.copy())
     AdamW(whole).step(whole, g)
     monkeypatch.setattr("minigpt.optim.adamw.CHUNK", 5)
     AdamW(pieces).step(pieces, g)
@@ -96,7 +98,7 @@ def test_newton_schulz_orthogonalises_every_matrix_of_a_batch(rng):
 def test_muon_orthogonalises_fused_matrices_apart_and_scales_by_shape(rng):
     p, g = store(rng), store(rng)
     before = {k: v.copy() for k, v in p.items()}
-    Muon(p, HIDDEN, muon_lr=0.1, momentum=0.9, newton_schulz_steps=4).step(p, g)
+    Muon(p, muon_lr=0.1, momentum=0.9, newton_schulz_steps=4).step(p, g)
     nesterov = 0.1 + 0.9 * 0.1  # of the first gradient; the orthogonalisation is blind to it
     for name, parts in HIDDEN.items():
         for columns in np.split(np.arange(p[name].shape[1]), parts):
@@ -108,8 +110,8 @@ def test_muon_orthogonalises_fused_matrices_apart_and_scales_by_shape(rng):
 
 def test_muon_leaves_the_rest_to_adamw(rng):
     p, g = store(rng), store(rng)
-    q = Store(SHAPES, p.vector.copy())
-    Muon(p, HIDDEN, lr=0.01, weight_decay=0.1).step(p, g)
+    q = Store(PARAMETERS, p.vector.copy())
+    Muon(p, lr=0.01, weight_decay=0.1).step(p, g)
     AdamW(q, lr=0.01, weight_decay=0.1).step(q, g)
     for name in SHAPES:
         assert np.array_equal(p[name], q[name]) == (name not in HIDDEN)
@@ -117,7 +119,7 @@ def test_muon_leaves_the_rest_to_adamw(rng):
 
 def test_muon_momentum_is_nesterovs(rng):
     p, g1, g2 = store(rng), store(rng), store(rng)
-    muon = Muon(p, {"h.up": 1}, muon_lr=0.1, momentum=0.9)
+    muon = Muon(p, muon_lr=0.1, momentum=0.9)
     muon.step(p, g1)
     before = p["h.up"].copy()
     muon.step(p, g2)
@@ -129,7 +131,7 @@ def test_muon_momentum_is_nesterovs(rng):
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_optimizer_keeps_float32_and_ignores_how_the_work_is_shared_out(name, rng):
     p, g = store(rng, np.float32), store(rng, np.float32)
-    q = Store(SHAPES, p.vector.copy())
+    q = Store(PARAMETERS, p.vector.copy())
     a, b = optimizer_of(name, p), optimizer_of(name, q)
     for _ in range(3):
         a.step(p, g, 0.5)
@@ -146,7 +148,7 @@ def test_optimizer_state_is_all_there_is_to_save(name, rng):
     gradients = [store(rng) for _ in range(6)]
     for g in gradients[:3]:
         a.step(p, g)
-    q = Store(SHAPES, p.vector.copy())
+    q = Store(PARAMETERS, p.vector.copy())
     b = optimizer_of(name, q)
     for key, value in a.state.items():
         b.state[key][...] = value

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import make_bands
 from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, cli, plots
+from minigpt.models.recipe_gpt import gpt_or_recipe
 from minigpt.training import PRESETS, TrainConfig, Trainer, bands
 from minigpt.training.bands import FREE, find_band, interval, kept_bands, make_band, read_band, smoothed, write_band
 
@@ -202,7 +203,7 @@ def test_damaged_band_is_named(band, tmp_path):
 def test_kept_bands_are_those_of_the_presets():
     for kept in kept_bands():
         model, training = PRESETS[kept.preset]
-        config = GPTConfig(**model | {"vocab_size": kept.model["vocab_size"]})
+        _, config = gpt_or_recipe(model | {"vocab_size": kept.model["vocab_size"]})
         for text in kept.texts:
             assert kept.why_not(config, TrainConfig(**training), text) is None, f"{kept.preset}: make its band anew"
         assert kept.val.steps[-1] == training["steps"]

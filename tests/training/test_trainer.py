@@ -92,7 +92,7 @@ def test_recomputing_reaches_the_model(tmp_path, monkeypatch):
             t.model, "add_backward", lambda g, dlogits, cache: seen.append({type(c).__name__ for c in cache.blocks})
         )
         t.compute_gradients()
-    assert seen == [{"BlockCache"}, {"RecomputedCache"}]
+    assert seen == [{"PreNormCache"}, {"RecomputedCache"}]
 
 
 def test_evaluation_and_diagnosis_take_no_more_memory_than_a_recomputed_step(tmp_path):
@@ -386,8 +386,8 @@ def test_gradient_that_is_not_finite_is_named(tmp_path):
     t = trainer(tmp_path)
     add_gradients = t.model.add_gradients
 
-    def poisoned(g, *args):
-        loss = add_gradients(g, *args)
+    def poisoned(g, *args, **more):
+        loss = add_gradients(g, *args, **more)
         g["h.0.ln_2.bias"][1] = np.inf
         return loss
 

@@ -68,7 +68,7 @@ EXHIBITS = [
     ),
     other(
         "GELU: the other form than the config's",
-        Edit("layers.mlp", "MLP.__init__", "self.activation = activation", 'self.activation = activation.removesuffix("_tanh")'),
+        Edit("layers.mlp", "MLP.__init__", "= name, activation, dropout", '= name, activation.removesuffix("_tanh"), dropout'),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none, but logits of a checkpoint from elsewhere agree to a few digits only", gradients.gpt,
     ),

@@ -135,18 +135,19 @@ EXHIBITS = [
         "trains well; with a KV cache a second part of a text sees the beginning of the first alone", gradients.gpt,
     ),
     gradient(
-        "heads merged without moving the time axis first", "layers.attention", "Attention.forward",
-        "y.swapaxes(1, 2).reshape(*x.shape[:2], -1)", "y.reshape(*x.shape[:2], -1)", gradients.gpt, "h.1.attn.c_attn.bias",
+        "heads merged without moving the time axis first", "layers.attention", "merge_heads",
+        "y.swapaxes(1, 2).reshape(B, T, -1)", "y.reshape(B, T, -1)", gradients.gpt, "h.1.attn.c_attn.bias",
         "positions mix, future ones too: the loss falls, samples are soup",
     ),
     gradient(
         "gradients of q, k and v in the wrong order", "layers.attention", "Attention.backward",
-        "out=self.split(dqkv)", "out=self.split(dqkv)[::-1]", gradients.gpt, "h.1.attn.c_attn.bias",
+        "out=split_heads(dqkv, self.n_head, self.head_channels)",
+        "out=split_heads(dqkv, self.n_head, self.head_channels)[::-1]", gradients.gpt, "h.1.attn.c_attn.bias",
         "attention learns nothing; the loss stops at the bigrams'",
     ),
     gradient(
-        "cross-attention: the memory's gradient overwritten by each layer", "layers.attention", "Attention.backward",
-        "dmemory += dm", "dmemory[...] = dm", gradients.cross_attention, "memory",
+        "cross-attention: the memory's gradient overwritten by each layer", "layers.shared", "SharedGradients.add",
+        "total += gradient", "total[...] = gradient", gradients.cross_attention, "memory",
         "the encoder learns from one decoder layer only",
     ),
     gradient(
@@ -163,11 +164,10 @@ EXHIBITS = [
         "heads made by view where a transpose is needed, both ways",
         (
             Edit(
-                "layers.attention", "Attention.split",
-                "x.reshape(B, T, -1, self.n_head, self.head_channels).transpose(2, 0, 3, 1, 4)",
-                "x.reshape(B, -1, self.n_head, T, self.head_channels).swapaxes(0, 1)",
+                "layers.attention", "split_heads",
+                "x.reshape(B, T, -1, heads, channels).transpose(2, 0, 3, 1, 4)", "x.reshape(B, -1, heads, T, channels).swapaxes(0, 1)",
             ),
-            Edit("layers.attention", "Attention.forward", "y.swapaxes(1, 2).reshape(*x.shape[:2], -1)", "y.reshape(*x.shape[:2], -1)"),
+            Edit("layers.attention", "merge_heads", "y.swapaxes(1, 2).reshape(B, T, -1)", "y.reshape(B, T, -1)"),
         ),
         "invariance: causality", causality, "logits before the change",
         "the loss is too good, samples are soup: heads are stretches of time, and the mask masks nothing", gradients.gpt,
@@ -175,15 +175,16 @@ EXHIBITS = [
     other(
         "queries and keys swapped, both ways",
         (
-            Edit("layers.attention", "Attention.forward", "q, k, v = self.split(qkv)", "k, q, v = self.split(qkv)"),
-            Edit("layers.attention", "Attention.backward", "out=self.split(dqkv)", "out=[self.split(dqkv)[i] for i in (1, 0, 2)]"),
+            Edit("layers.attention", "Attention.forward", "q, k, v = split_heads(qkv", "k, q, v = split_heads(qkv"),
+            Edit("layers.attention", "Attention.backward", "out=split_heads(dqkv, self.n_head, self.head_channels)",
+                 "out=[split_heads(dqkv, self.n_head, self.head_channels)[i] for i in (1, 0, 2)]"),
         ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none at all, until a checkpoint from elsewhere is loaded", gradients.gpt,
     ),
     other(
         "KV cache: keys stored as values",
-        Edit("layers.attention", "KVCache.append", "self.values[:, :, start : self.length] = v", "self.values[:, :, start : self.length] = k"),
+        Edit("layers.kv_cache", "KVCache.append", "self.values[:, :, start : self.length] = v", "self.values[:, :, start : self.length] = k"),
         "invariance: cached = uncached", cached_is_uncached, "prompt, next tokens",
         "trains well; samples are soup",
     ),

@@ -7,7 +7,7 @@ from minigpt.museum.planting import Edit, gradient, other
 EXHIBITS = [
     gradient(
         "residual branch round the MLP forgotten", "layers.block", "PreNormBlock.backward",
-        "dx = dx + self.ln_2.backward", "dx = self.ln_2.backward", gradients.gpt, "h.1.attn.c_proj.bias",
+        "dx = dy + self.ln_2.backward", "dx = self.ln_2.backward", gradients.gpt, "h.1.attn.c_proj.bias",
         "gradients vanish with depth; two layers train, twelve do not",
     ),
     gradient(
@@ -31,8 +31,8 @@ EXHIBITS = [
         "embeddings get noise for a gradient as dropout rises",
     ),
     gradient(
-        "caches handed to the wrong blocks", "models.gpt", "GPT.add_backward",
-        "reversed(cache.blocks)", "cache.blocks", gradients.gpt, "h.1.mlp.c_proj.bias",
+        "caches handed to the wrong blocks", "layers.stack", "stack_backward",
+        "reversed(caches)", "caches", gradients.gpt, "h.1.mlp.c_proj.bias",
         "one layer trains, two do not: the last block's gradient is taken at the first block's activations",
     ),
     gradient(
@@ -51,13 +51,13 @@ EXHIBITS = [
     ),
     other(
         "KV cache: the new token's position off by one",
-        Edit("models.gpt", "CachedLogits.__call__", "len(row) - start - 1", "len(row) - start"),
+        Edit("models.generation", "CachedLogits.__call__", "len(row) - start - 1", "len(row) - start"),
         "invariance: cached = uncached", cached_is_uncached, "next tokens",
         "trains well; the first sampled token is right and later ones drift",
     ),
     other(
         "initial weights: residual projections not scaled down",
-        Edit("models.gpt", "GPT.layers", "residual_std = 0.02 / math.sqrt(2 * c.n_layer)", "residual_std = 0.02"),
+        Edit("models.gpt", "GPT.wire", "0.02 / math.sqrt(2 * c.n_layer)", "0.02"),
         "golden: GPT-2's initial deviations", initial_weights, "c_proj",
         "deep models start with a larger residual stream: slower first steps, more warm-up needed", gradients.gpt,
     ),

@@ -81,7 +81,7 @@ EXHIBITS = [
     ),
     other(
         "LayerNorm: eps 1e-6 for 1e-5",
-        Edit("layers.norm", "LayerNorm.__init__", "self.eps = eps", "self.eps = 1e-6"),
+        Edit("layers.norm", "LayerNorm.__init__", "self.name, self.eps = name, eps", "self.name, self.eps = name, 1e-6"),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none, but logits of a checkpoint from elsewhere agree to a few digits fewer", gradients.gpt,
     ),

@@ -48,7 +48,7 @@ EXHIBITS = [
     ),
     other(
         "AdamW: norms and biases decayed too",
-        Edit("optim.base", "decayed_names", "if value.ndim >= 2", "if value.ndim >= 1"),
+        Edit("optim.base", "decayed_names", 'if parameter.role != "vector"', "if parameter.shape"),
         "oracle: AdamW in loops", adamw_oracle, "vectors",
         "LayerNorm weights shrink from 1; the loss levels off higher",
     ),

@@ -1,0 +1,40 @@
+"""What attention keeps of a text while it is continued.
+
+Shapes: B batch, H heads, S tokens that there is room for, T new tokens, D channels of a head.
+"""
+
+import numpy as np
+
+
+class KVCache:
+    """The keys and values of one attention layer in decoding: buffers taken once, filled from the left.
+
+    keys, values (B, H, S, D), of which `length` tokens are filled: those of one head lie end to end, as its query reads them.
+    The newest query's scores are computed in a buffer as well: contiguous, since np.exp copies a strided array before it
+    works in place.
+    """
+
+    def __init__(self, batch, heads, size, channels, dtype):
+        self.keys = np.empty((batch, heads, size, channels), dtype)
+        self.values = np.empty_like(self.keys)
+        self.scores_buffer = np.empty(batch * heads * size, dtype)
+        self.length = 0
+
+    @property
+    def scores(self):
+        """Where the newest query's scores of all tokens so far go: (B, H, 1, length)."""
+        B, H, *_ = self.keys.shape
+        return self.scores_buffer[: B * H * self.length].reshape(B, H, 1, self.length)
+
+    def append(self, k, v):
+        """Store the keys and values of new tokens, (B, H, T, D) each -> views of all so far, (B, H, length, D) each."""
+        start, self.length = self.length, self.length + k.shape[2]
+        if self.length > self.keys.shape[2]:
+            raise ValueError(f"the KV cache has room for {self.keys.shape[2]} tokens, {self.length} were given")
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.filled()
+
+    def filled(self):
+        """Views of the keys and values so far, (B, H, length, D) each."""
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]

@@ -1,0 +1,86 @@
+"""From a model's next logits to a text: what is kept of the texts so far, and the window that slides over them.
+
+Shapes: B batch, T time, V vocabulary.
+"""
+
+import numpy as np
+
+from minigpt.models.inputs import check_prompts, is_ragged
+from minigpt.sampling import decode, left_pad, window_start
+
+
+class DecodingState:
+    """What a model keeps of the texts that it continues, so that it is fed each token once.
+
+    kv: a KVCache for each block; memory_kv: where blocks read a memory, one more each, which holds the memory's keys and
+    values; previous: the vector (B, 1, C) of the newest token for a layer that looks one back, such as Smear, or None.
+    """
+
+    def __init__(self, kv, memory_kv=None):
+        self.kv, self.memory_kv = kv, memory_kv
+        self.previous = None
+
+    @property
+    def length(self):
+        """How many tokens each text has, padding included."""
+        return self.kv[0].length
+
+    def forget(self):
+        """Begin the texts anew, in the same buffers; a memory stays."""
+        self.previous = None
+        for kv in self.kv:
+            kv.length = 0
+
+
+class CachedLogits:
+    """uncached_logits with a DecodingState: each call computes the newest token alone, or the whole context after the window has jumped."""
+
+    def __init__(self, model):
+        self.model = model
+        self.state = self.starts = None
+
+    def __call__(self, rows):
+        """Rows so far, each one token longer than at the last call -> logits (B, V)."""
+        block_size = self.model.config.block_size
+        if self.state is None:
+            self.state = self.model.decoding_state(len(rows))
+            self.visible = np.empty((len(rows), block_size), bool)
+        starts = [window_start(len(row), block_size) for row in rows]
+        if starts != self.starts:
+            self.state.forget()
+            ids, mask, position_ids = left_pad([row[start:] for row, start in zip(rows, starts)])
+            self.starts, self.padded = starts, mask is not None
+            self.visible[:] = True
+            if self.padded:
+                self.visible[:, : ids.shape[1]] = mask
+        else:
+            ids = np.array([row[-1:] for row in rows])
+            position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
+        key_mask = self.visible[:, : self.state.length + ids.shape[1]] if self.padded else None
+        return self.model.next_logits(ids, self.state, key_mask=key_mask, position_ids=position_ids)
+
+
+def uncached_logits(model, rows):
+    """Logits (B, V) of each row's next token, computed from the whole context that the window leaves of it."""
+    ids, mask, position_ids = left_pad(contexts(rows, model.config.block_size))
+    return model.next_logits(ids, key_mask=mask, position_ids=position_ids)
+
+
+def contexts(rows, block_size):
+    """The part of each row that a model with a window of block_size tokens sees."""
+    return [row[window_start(len(row), block_size) :] for row in rows]
+
+
+def stream(model, ids, max_new_tokens, temperature, top_k, top_p, stop, seed, use_cache, attention_mask):
+    """CausalModel.stream."""
+    rows = check_prompts(ids, model.config.vocab_size, attention_mask)
+    next_logits = CachedLogits(model) if use_cache else lambda rows: uncached_logits(model, rows)
+    yield from decode(next_logits, rows, max_new_tokens, temperature, top_k, top_p, stop, seed)
+
+
+def with_prompts(ids, new):
+    """Prompts as they were given, and the new ids (B,) of each step behind them: what generate returns."""
+    new = np.stack(new, axis=1) if new else np.zeros((len(ids), 0), np.int64)
+    if is_ragged(ids):
+        return [np.concatenate([np.asarray(row, np.int64), n]) for row, n in zip(ids, new)]
+    return np.concatenate([np.asarray(ids, np.int64), new], axis=1)

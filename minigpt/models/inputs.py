@@ -1,0 +1,122 @@
+"""What is handed to a model, checked before anything is computed: ids, targets, masks, positions, prompts.
+
+Shapes: B batch, T time.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from minigpt.errors import MinigptError
+from minigpt.ops.loss import IGNORED, count_targets
+
+
+def check_ids(ids, vocab_size, max_length, *, name="ids"):
+    """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length or the first id out of range."""
+    ids = as_array(ids, name)
+    if ids.dtype.kind not in "iu":
+        raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
+    if ids.ndim != 2 or ids.size == 0:
+        raise MinigptError(f"{name}: shape is {ids.shape}, it must be (batch, time) with at least one of each")
+    if ids.shape[1] > max_length:
+        raise MinigptError(f"{name}: {ids.shape[1]} tokens in a row, the model's block_size is {max_length}")
+    check_range(ids, vocab_size, name)
+    return ids
+
+
+def check_targets(targets, ids, vocab_size, *, count=None):
+    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value.
+
+    Also where none counts, unless the count of a whole batch is given: one part of it may well hold ignored targets only.
+    """
+    targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
+    if targets.dtype.kind not in "iu":
+        raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
+    if targets.shape != ids.shape:
+        raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
+    if count is None and count_targets(targets) == 0:
+        raise MinigptError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
+    check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
+    return targets
+
+
+def check_mask(mask, ids, *, name="attention_mask"):
+    """A mask (B, T), 0 at padding, as bools; None stays None. MinigptError where it does not have the ids' shape."""
+    if mask is None:
+        return None
+    mask = as_array(mask, name)
+    if mask.shape != ids.shape:
+        raise MinigptError(f"{name}: shape is {mask.shape}, that of ids is {ids.shape}")
+    return mask.astype(bool)
+
+
+def check_positions(position_ids, ids, positions):
+    """Positions (T,) or (B, T) as an integer array; None stays None. MinigptError for a wrong dtype, shape or value."""
+    if position_ids is None:
+        return None
+    position_ids = as_array(position_ids, "position_ids")
+    if position_ids.dtype.kind not in "iu":
+        raise MinigptError(f"position_ids: dtype is {position_ids.dtype}, positions must be integers")
+    if position_ids.shape not in (ids.shape, ids.shape[1:]):
+        raise MinigptError(f"position_ids: shape is {position_ids.shape}, it must be {ids.shape} or {ids.shape[1:]}")
+    check_range(position_ids, positions, "position_ids")
+    return position_ids
+
+
+def next_token_batch(batch, targets, vocab_size, *, count=None):
+    """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and targets.
+
+    MinigptError where ids or targets are missing, for a name that it does not read, and for targets as check_targets says.
+    """
+    if not isinstance(batch, Mapping):
+        batch = {"ids": batch, "targets": targets}
+    elif targets is not None:
+        raise MinigptError("targets: a batch of named arrays holds its own; further arguments go by name, such as rng=")
+    known = ("ids", "targets", "attention_mask", "position_ids")
+    for name in batch:
+        if name not in known:
+            raise MinigptError(f"batch: {name!r} is not read by this model, it takes {', '.join(known)}")
+    for name in known[:2]:
+        if batch.get(name) is None:
+            raise MinigptError(f"batch: {name} is missing")
+    return dict(batch, targets=check_targets(batch["targets"], batch["ids"], vocab_size, count=count))
+
+
+def check_prompts(ids, vocab_size, attention_mask=None):
+    """Prompts as a list of B integer arrays without padding. MinigptError for an empty or impossible one.
+
+    ids: (B, T), or a list of B sequences; attention_mask (B, T), 0 at the padding of ids.
+    """
+    if attention_mask is not None:
+        ids, attention_mask = as_array(ids, "ids"), as_array(attention_mask, "attention_mask")
+        if ids.ndim != 2 or ids.shape != attention_mask.shape:
+            raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}, both must be (batch, time)")
+        ids = [row[keep.astype(bool)] for row, keep in zip(ids, attention_mask)]
+    elif is_ragged(ids):
+        if any(np.ndim(row) != 1 for row in ids):
+            raise MinigptError(f"ids: shapes are {[np.shape(row) for row in ids]}, each prompt must be one sequence of ids")
+    elif np.ndim(ids) != 2:
+        raise MinigptError(f"ids: shape is {np.shape(ids)}, prompts must be (batch, time)")
+    if len(ids) == 0 or any(len(row) == 0 for row in ids):
+        raise MinigptError("the prompt is empty, it must have at least 1 token")
+    return [check_ids(np.asarray(row)[None], vocab_size, len(row), name="prompt")[0] for row in ids]
+
+
+def is_ragged(ids):
+    """Whether ids are sequences of unequal length."""
+    return isinstance(ids, list | tuple) and len({np.shape(row) for row in ids}) > 1
+
+
+def as_array(values, name):
+    """np.asarray, with a MinigptError for rows of unequal length."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise MinigptError(f"{name}: the rows have unequal lengths, they must be one array (batch, time)") from None
+
+
+def check_range(ids, limit, name):
+    """MinigptError naming the first id that is not in 0 .. limit - 1."""
+    if ids.size and (ids.min() < 0 or ids.max() >= limit):
+        at = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= limit))[0])
+        raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {limit - 1}")

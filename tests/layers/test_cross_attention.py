@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from layer_gradients import check_layer, random_store
+
+from minigpt.layers import MLP, Attention, CrossAttention, DecoderBlock, LayerNorm, Shared, SharedGradients
+from minigpt.ops import softmax_forward
+
+B, T, S, C, M, H = 2, 5, 7, 6, 8, 3
+SETTINGS = {
+    "plain": {},
+    "no bias": {"bias": False},
+    "scale": {"scale": 1.0},
+    "wide heads": {"head_channels": 4},
+    "dropout": {"dropout": 0.3},
+}
+
+
+@pytest.fixture(params=["plain", "lean"])
+def form(request, take_lean):
+    """Both forms of attention, the lean one with several blocks of queries."""
+    if request.param == "lean":
+        take_lean(1, 2)
+    return request.param
+
+
+def memory_mask():
+    """Padding at the right of the second row."""
+    return np.arange(S) < np.array([S, 4])[:, None]
+
+
+@pytest.mark.parametrize("kwargs", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.usefixtures("form")
+def test_cross_attention_gradients(kwargs, padded, rng):
+    layer = CrossAttention("f", C, H, memory_channels=M, **kwargs)
+    inputs = {"memory": rng.standard_normal((B, S, M)), "memory_mask": memory_mask() if padded else None}
+    seed = 3 if "dropout" in kwargs else None
+    report = check_layer(layer, rng.standard_normal((B, T, C)), rng, seed, collected=["memory"], **inputs)
+    assert len(report.rows) == len(layer.parameters()) + 2
+    assert report.max_error < 1e-13, report
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"dropout": 0.3}], ids=str)
+@pytest.mark.usefixtures("form")
+def test_decoder_block_gradients(kwargs, rng):
+    block = DecoderBlock(
+        LayerNorm("ln_1", C), Attention("attn", C, H, causal=True, **kwargs), LayerNorm("ln_cross", C),
+        CrossAttention("cross", C, H, memory_channels=M, **kwargs), LayerNorm("ln_2", C), MLP("mlp", C, 11, **kwargs),
+    )  # fmt: skip
+    inputs = {
+        "memory": rng.standard_normal((B, S, M)),
+        "bias": rng.standard_normal((1, H, T, T)),
+        "memory_mask": memory_mask(),
+        "key_mask": np.arange(T) >= np.array([0, 1])[:, None],
+    }
+    seed = 3 if kwargs else None
+    report = check_layer(block, rng.standard_normal((B, T, C)), rng, seed, collected=["memory", "bias"], **inputs)
+    assert len(report.rows) == len(block.parameters()) + 3
+    assert report.max_error < 1e-13, report
+
+
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_cross_attention_is_heads_side_by_side(scale, rng):
+    """One head at a time by plain matrix products on its own columns."""
+    layer = CrossAttention("f", C, H, memory_channels=M, scale=scale)
+    p, x, memory, D = random_store(layer, rng), rng.standard_normal((B, T, C)), rng.standard_normal((B, S, M)), C // H
+    y, cache = layer.forward(p, x, shared=Shared(memory=memory, memory_mask=memory_mask()))
+    q = x @ p["f.q_attn.weight"] + p["f.q_attn.bias"]
+    kv = memory @ p["f.c_attn.weight"] + p["f.c_attn.bias"]
+    heads = []
+    for h in range(H):
+        columns = slice(h * D, (h + 1) * D)
+        k, v = kv[..., :C][..., columns], kv[..., C:][..., columns]
+        scores = (scale or 1 / np.sqrt(D)) * q[..., columns] @ k.swapaxes(1, 2)
+        weights = softmax_forward(np.where(memory_mask()[:, None], scores, -np.inf))[0]
+        np.testing.assert_allclose(cache.weights[:, h], weights, rtol=1e-12, atol=1e-14)
+        heads.append(weights @ v)
+    np.testing.assert_allclose(y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13)
+
+
+def test_memory_is_projected_once_in_decoding(rng):
+    """Token by token with a cache as all at once; later calls need no memory, and have no backward."""
+    layer = CrossAttention("f", C, H, memory_channels=M)
+    p, x, memory = random_store(layer, rng), rng.standard_normal((B, T, C)), rng.standard_normal((B, S, M))
+    whole, _ = layer.forward(p, x, shared=Shared(memory=memory, memory_mask=memory_mask()))
+    kv, parts = layer.kv_cache(B, S, np.float64), []
+    for t in range(T):
+        shared = Shared(memory=memory if t == 0 else None, memory_mask=memory_mask())
+        y, cache = layer.forward(p, x[:, t : t + 1], shared=shared, kv=kv)
+        parts.append(y)
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=1e-12, atol=1e-13)
+    assert kv.length == S
+    with pytest.raises(ValueError, match="it has no backward"):
+        layer.backward(p.zeros_like(), y, cache)
+
+
+@pytest.mark.usefixtures("form")
+def test_cross_attention_keeps_float32(rng):
+    layer = CrossAttention("f", C, H, memory_channels=M, dropout=0.2)
+    p = random_store(layer, rng, np.float32)
+    x, memory = rng.standard_normal((B, T, C), np.float32), rng.standard_normal((B, S, M), np.float32)
+    shared = Shared(memory=memory, memory_mask=memory_mask())
+    y, cache = layer.forward(p, x, rng, shared=shared)
+    dshared = SharedGradients.zeros_like(shared)
+    assert y.dtype == layer.backward(p.zeros_like(), y, cache, dshared).dtype == cache.weights.dtype == dshared.memory.dtype == np.float32
+
+
+def test_cross_attention_parameters_say_their_spread_and_parts():
+    layer = CrossAttention("f", C, H, memory_channels=M, std=0.3, residual_std=0.1, bias=False)
+    said = {p.name: (p.shape, p.role, p.std, p.parts) for p in layer.parameters()}
+    assert said == {
+        "f.q_attn.weight": ((C, C), "hidden", 0.3, 1),
+        "f.c_attn.weight": ((M, 2 * C), "hidden", 0.3, 2),
+        "f.c_proj.weight": ((C, C), "hidden", 0.1, 1),
+    }
+    assert layer.dropout == 0.0 and layer.scale is None
+    assert [p.std for p in CrossAttention("f", C, H, memory_channels=M).parameters()] == [0.02, 0.0] * 3
