@@ -16,6 +16,8 @@ SYMMETRIC = "the common dtype does not depend on the order"
 WITH_BIAS = "*(() if bias is None else (bias,))"
 
 EQUIVALENT = {
+    ("ops/attention", "reference_attention", "scores = scale * (q @ k.swapaxes(-1, -2))", "-2 -> 2"): AXES,
+    ("ops/attention", "reference_attention", "weights = e / np.where(total.real == 0, 1, total)", "1 -> 2"): DIVISOR,
     ("ops/attention", "attention_backward", "dscores = v @ dy.swapaxes(-1, -2)", "-2 -> 2"): AXES,
     (
         "ops/attention",

@@ -50,7 +50,9 @@ def reference_attention(q, k, v, mask=Mask(), bias=None, scale=None):  # noqa: B
     taken by the complex step in tests.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores = scale * (q @ k.swapaxes(-1, -2)) + (0 if bias is None else bias)  # (B, H, T, S)
+    scores = scale * (q @ k.swapaxes(-1, -2))  # (B, H, T, S)
+    if bias is not None:
+        scores = scores + bias
     scores = np.where(mask.visible(q.shape[2], k.shape[2]), scores, -np.inf)
     # finite where a query sees nothing
     top = scores.real.max(axis=-1, initial=np.finfo(scores.dtype).min, keepdims=True)
