@@ -1,10 +1,14 @@
-"""Checkpoints: a folder of config.json, model.safetensors, tokenizer.json and, for a run, trainer.json and trainer.safetensors.
+"""Checkpoints: a folder of config.json, model.safetensors, tokenizer.json and, for a run,
+trainer.json and trainer.safetensors.
 
-config.json is also the manifest: it says which save is current and which files belong to it. A save writes its files under names that carry its
-number (model.7.safetensors), flushes them to disk, and replaces config.json in one step: before it the old save is current, after it the
-new one, and never a mixture. Then the files are renamed to their plain names. Where that can't be done, because a process on Windows has the old
-file mapped, the numbered file stays and readers find it first. So a plain file is only read as what its own save, or none since, has put there:
-numbers are never used twice. One process may save into a folder at a time, and any number read. There is no pickle anywhere.
+config.json is also the manifest: it says which save is current and which files belong to it. A save
+writes its files under names that carry its number (model.7.safetensors), flushes them to disk, and
+replaces config.json in one step: before it the old save is current, after it the new one, and never
+a mixture. Then the files are renamed to their plain names. Where that can't be done, because a
+process on Windows has the old file mapped, the numbered file stays and readers find it first. So a
+plain file is only read as what its own save, or none since, has put there: numbers are never used
+twice. One process may save into a folder at a time, and any number read. There is no pickle
+anywhere.
 """
 
 import contextlib
@@ -19,7 +23,17 @@ import numpy as np
 
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.files import Missing, Unreadable, flush_directory, read_json, reason, remove, replace, write_atomically, write_text
+from minigpt.files import (
+    Missing,
+    Unreadable,
+    flush_directory,
+    read_json,
+    reason,
+    remove,
+    replace,
+    write_atomically,
+    write_text,
+)
 from minigpt.layers.store import Store
 from minigpt.tensors import DTYPES, check_finite, check_tensors, map_tensors, open_tensors, read_tensors, write_tensors
 from minigpt.tokenizers import TOKENIZERS, read_tokenizer
@@ -27,17 +41,20 @@ from minigpt.tokenizers import TOKENIZERS, read_tokenizer
 FORMAT_VERSION = 1  # of the folder; a program reads its own version and older ones
 LARGEST_SAVE = 2**63 - 1
 OWN_KEYS = ("format_version", "model_type", "save", "files")  # of config.json; the others are the model's config
-CONFIG, MODEL, TOKENIZER, STATE, STATE_TENSORS = "config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"
+CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+STATE, STATE_TENSORS = "trainer.json", "trainer.safetensors"
 NUMBERED = re.compile(r"(?:model|tokenizer|trainer)\.(\d{1,19})\.(?:safetensors|json)")
-TEMPORARY = re.compile(r"config\.json\.(?:[0-9a-f]{8}\.)?tmp|\.tmp\w{6}")  # the last is what the safetensors library renames when it is done
+TEMPORARY = re.compile(r"config\.json\.(?:[0-9a-f]{8}\.)?tmp|\.tmp\w{6}")  # ours, and the safetensors library's
 
 
 def save(directory, model, tokenizer=None, state=None):
     """Write a checkpoint over the one in a folder, which is made where it is missing.
 
-    model: anything with a config (a dataclass), a model_type and parameters (name -> array); tokenizer: a Tokenizer; state: what --resume
-    needs, (a dict for JSON, a dict of arrays). MinigptError where it can't be written, in which case the folder holds what it held before;
-    for a model that is neither float32 nor float64; and for values that are not finite, which no reader would take.
+    model: anything with a config (a dataclass), a model_type and parameters (name -> array);
+    tokenizer: a Tokenizer; state: what --resume needs, (a dict for JSON, a dict of arrays).
+    MinigptError where it can't be written, in which case the folder holds what it held before; for
+    a model that is neither float32 nor float64; and for values that are not finite, which no reader
+    would take.
     """
     directory = Path(directory)
     failed = f"checkpoint {directory} can't be written"
@@ -49,8 +66,9 @@ def save(directory, model, tokenizer=None, state=None):
     try:
         if state is not None:
             contents |= {STATE: json.dumps(state[0], indent=1, allow_nan=False), STATE_TENSORS: state[1]}
-        manifest = {"format_version": FORMAT_VERSION, "model_type": model.model_type, "save": 0, "files": list(contents)}
-        json.dumps(manifest := manifest | dataclasses.asdict(model.config), allow_nan=False)
+        manifest = {"format_version": FORMAT_VERSION, "model_type": model.model_type, "save": 0}
+        manifest |= {"files": list(contents)} | dataclasses.asdict(model.config)
+        json.dumps(manifest, allow_nan=False)
     except ValueError as error:
         raise MinigptError(f"{failed}: {error}") from None
     for name in contents.keys() & {MODEL, STATE_TENSORS}:
@@ -63,7 +81,9 @@ def save(directory, model, tokenizer=None, state=None):
 
 
 def load_tokenizer(directory):
-    """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote; None for a model that has none. MinigptError where it is damaged."""
+    """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote; None for a model
+    that has none. MinigptError where it is damaged.
+    """
     directory = Path(directory)
     try:
         manifest = read_manifest(directory)
@@ -72,11 +92,13 @@ def load_tokenizer(directory):
             return read_tokenizer(read_json(directory / TOKENIZER))
         raise error from None
     saved = read_current(directory, manifest, TOKENIZER, lambda path: read_tokenizer(read_json(path)))
-    return saved or stray_tokenizer(directory / TOKENIZER)
+    return stray_tokenizer(directory / TOKENIZER) if saved is None else saved
 
 
 def stray_tokenizer(path):
-    """A tokenizer that was put beside a model by its own `save`; None where there is none, or a file of somebody else's."""
+    """A tokenizer that was put beside a model by its own `save`; None where there is none, or a
+    file of somebody else's.
+    """
     try:
         values = read_json(path)
         values.one_of("type", tuple(TOKENIZERS))
@@ -88,7 +110,8 @@ def stray_tokenizer(path):
 def load_state(directory, shapes=None):
     """What --resume needs: (a dict, a dict of arrays), None where the folder has no such files.
 
-    shapes: name -> shape that the arrays must have, no more and no fewer: MinigptError, before memory is taken for them.
+    shapes: name -> shape that the arrays must have, no more and no fewer: MinigptError, before
+    memory is taken for them.
     """
     directory = Path(directory)
     values = load_state_values(directory)
@@ -97,7 +120,9 @@ def load_state(directory, shapes=None):
 
 
 def load_state_values(directory):
-    """The first part of load_state alone: a dict, None where there is none. What is in it has still to be checked, by files.Values."""
+    """The first part of load_state alone: a dict, None where there is none. What is in it has still
+    to be checked, by files.Values.
+    """
     directory = Path(directory)
     return read_current(directory, read_manifest(directory), STATE, lambda path: dict(read_json(path).items()))
 
@@ -128,12 +153,12 @@ def write_save(directory, contents, manifest):
             write = write_tensors if name.endswith(".safetensors") else write_text
             write(numbered(directory / name, number), content)
         for name in old_files:
-            if name not in contents:  # a plain file without a number may be somebody else's, or a tokenizer's that belongs to any save
+            if name not in contents:  # what is plain and not listed may be a tokenizer's own, for any save
                 set_aside(directory / name, old)
         flush_directory(directory)
         write_atomically(directory / CONFIG, json.dumps(manifest | {"save": number}, indent=1) + "\n")
     except BaseException:
-        if current_save(directory)[0] != number:  # asked of the disk: the switch may have been made before the error came
+        if current_save(directory)[0] != number:  # asked of the disk: the error may have come after the switch
             remove(path for path, n in leftovers(directory) if n == number)
         raise
     settle(directory, number, contents)
@@ -145,7 +170,9 @@ def numbered(path, number):
 
 
 def current_save(directory):
-    """Number and files of the save that config.json names; 0 and none where there is no config.json, or one that we didn't write."""
+    """Number and files of the save that config.json names; 0 and none where there is no
+    config.json, or one that we didn't write.
+    """
     try:
         manifest = read_json(directory / CONFIG)
         number, files = manifest.whole("save", at_least=1, at_most=LARGEST_SAVE), manifest.texts("files")
@@ -157,15 +184,18 @@ def current_save(directory):
 
 
 def leftovers(directory):
-    """[(path, number)] of all numbered files in a folder, and of temporary ones that a killed save left: these count as 0."""
+    """[(path, number)] of all numbered files in a folder, and of temporary ones that a killed save
+    left: these count as 0.
+    """
     names = sorted(os.listdir(directory))
     found = [(directory / name, int(match[1])) for name in names if (match := NUMBERED.fullmatch(name))]
     return found + [(directory / name, 0) for name in names if TEMPORARY.fullmatch(name)]
 
 
 def settle(directory, number, files):
-    """Give the current save's files their plain names, and remove the numbered ones of all other saves. What can't be done now, because a process
-    on Windows has a file mapped, is left to the next save.
+    """Give the current save's files their plain names, and remove the numbered ones of all other
+    saves. What can't be done now, because a process on Windows has a file mapped, is left to the
+    next save.
     """
     for name in files:
         with contextlib.suppress(OSError):  # also where it has its plain name already
@@ -174,7 +204,9 @@ def settle(directory, number, files):
 
 
 def set_aside(path, number):
-    """Give a plain file of the current save its number, by which readers look for it first; once another save is current, settle removes it."""
+    """Give a plain file of the current save its number, by which readers look for it first; once
+    another save is current, settle removes it.
+    """
     if os.path.exists(numbered(path, number)):  # the plain one is not of this save
         remove([path])
     else:
@@ -197,7 +229,8 @@ def read_manifest(directory):
         raise Missing(f"{directory}: there is no checkpoint in it ({CONFIG} is missing)") from None
     version = manifest.whole("format_version", at_least=1)
     if version > FORMAT_VERSION:
-        raise MinigptError(f"{path}: format_version is {shortened(version)}, this program reads up to {FORMAT_VERSION}: a newer minigpt wrote it")
+        reads = f"this program reads up to {FORMAT_VERSION}"
+        raise MinigptError(f"{path}: format_version is {shortened(version)}, {reads}: a newer minigpt wrote it")
     manifest.text("model_type")
     manifest.whole("save", at_least=1, at_most=LARGEST_SAVE, default=0)
     manifest.texts("files", default=None)
@@ -205,9 +238,11 @@ def read_manifest(directory):
 
 
 def read_current(directory, manifest, name, read):
-    """read(path) of the current save's file: under its numbered name, else the plain one. None where the save has no such file, but for the model.
+    """read(path) of the current save's file: under its numbered name, else the plain one. None
+    where the save has no such file, but for the model.
 
-    MinigptError where config.json lists a file that isn't there. A config.json without a list, written by hand, goes with whatever is there.
+    MinigptError where config.json lists a file that isn't there. A config.json without a list,
+    written by hand, goes with whatever is there.
     """
     files, number = manifest.texts("files", default=None), manifest.whole("save", default=0)  # no save has the number 0
     listed = name in ([MODEL] if files is None else files)

@@ -8,7 +8,9 @@ from minigpt.errors import MinigptError
 
 
 def whole(name, value, *, at_least=None, at_most=None):
-    """A whole number within limits -> int. MinigptError names it, its value and the limits; True and 1.0 are none."""
+    """A whole number within limits -> int. MinigptError names it, its value and the limits; True
+    and 1.0 are none.
+    """
     right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not (right and within(value, at_least, at_most)):
         raise MinigptError(f"{name} is {shortened(value)}, it must be a whole number{limits(at_least, at_most)}")
@@ -16,7 +18,9 @@ def whole(name, value, *, at_least=None, at_most=None):
 
 
 def number(name, value, *, at_least=None, at_most=None, below=None):
-    """A finite number within limits, the last one excluded -> as it is. MinigptError names it, its value and the limits."""
+    """A finite number within limits, the last one excluded -> as it is. MinigptError names it, its
+    value and the limits.
+    """
     right = isinstance(value, numbers.Real) and not isinstance(value, bool) and is_finite(value)
     if not (right and within(value, at_least, at_most) and (below is None or value < below)):
         under = "" if below is None else f"{' of' if at_least is None else ' and'} less than {below}"
@@ -25,7 +29,9 @@ def number(name, value, *, at_least=None, at_most=None, below=None):
 
 
 def one_of(name, value, allowed):
-    """One of a few values -> that one. MinigptError names it, its value and those allowed; 1 is not True."""
+    """One of a few values -> that one. MinigptError names it, its value and those allowed; 1 is not
+    True.
+    """
     for choice in allowed:
         if isinstance(value, bool) == isinstance(choice, bool) and is_equal(value, choice):
             return choice
@@ -60,7 +66,7 @@ def shortened(value, longest=80):
 
 
 def is_finite(value):
-    """Whether a real number is neither NaN nor infinite, nor an int that is too large for a float."""
+    """Whether a real number is neither NaN nor infinite, nor an int too large for a float."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -92,14 +98,17 @@ LARGEST_SIZE = 2**63 - 1  # what an array can count, and what estimates of memor
 
 
 def setting(help, default=dataclasses.MISSING):
-    """A field of a config that says what it is, for those who read the class and for the command line's help: field.metadata["help"]."""
+    """A field of a config that says what it is, for those who read the class and for the command
+    line's help: field.metadata["help"].
+    """
     return dataclasses.field(default=default, metadata={"help": help})
 
 
 def check_fields(config, sizes=(), fractions=(), *, flags=(), choices=None):
     """Check a config's fields. MinigptError names the field, the value and the limit.
 
-    sizes: names of integers of at least 1; fractions: of numbers in [0, 1); flags: of bools; choices: name -> allowed values.
+    sizes: names of integers of at least 1; fractions: of numbers in [0, 1); flags: of bools;
+    choices: name -> allowed values.
     """
     for name in sizes:
         value = whole(name, getattr(config, name), at_least=1)
@@ -115,11 +124,15 @@ def check_fields(config, sizes=(), fractions=(), *, flags=(), choices=None):
 
 
 def config_from_dict(config_class, values):
-    """A config from a dict read from a file. MinigptError for a key that the class does not have, or one that it needs and is missing."""
+    """A config from a dict read from a file. MinigptError for a key that the class does not have,
+    or one that it needs and is missing.
+    """
     known = [field.name for field in dataclasses.fields(config_class)]
     for key in values:
         if key not in known:
-            raise MinigptError(f"unknown config key {shortened(key)}; {config_class.__name__} has {', '.join(sorted(known))}")
+            raise MinigptError(
+                f"unknown config key {shortened(key)}; {config_class.__name__} has {', '.join(sorted(known))}"
+            )
     for field in dataclasses.fields(config_class):
         if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise MinigptError(f"{config_class.__name__}: {field.name} is missing")

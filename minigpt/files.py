@@ -1,4 +1,6 @@
-"""Files: text, JSON whose values are checked as they are taken, and writing that is whole or not at all."""
+"""Files: text, JSON whose values are checked as they are taken, and writing that is whole or not at
+all.
+"""
 
 import contextlib
 import errno
@@ -28,12 +30,16 @@ class Unreadable(MinigptError):
 
 
 def read_bytes(path, largest=None):
-    """The bytes of a file. Missing where there is none, Unreadable where the system says no, MinigptError for more than `largest`."""
+    """The bytes of a file. Missing where there is none, Unreadable where the system says no,
+    MinigptError for more than `largest`.
+    """
     largest = LARGEST_TEXT if largest is None else largest
     try:
         with open(path, "rb") as file:
             size, parts = os.fstat(file.fileno()).st_size, []
-            while size <= largest and (part := file.read(size + 1 if not parts else 1 << 20)):  # a pipe or device says 0
+            while size <= largest and (
+                part := file.read(size + 1 if not parts else 1 << 20)
+            ):  # a pipe or device says 0
                 parts.append(part)
                 size = max(size, sum(map(len, parts)))
     except FileNotFoundError:
@@ -46,22 +52,30 @@ def read_bytes(path, largest=None):
 
 
 def read_text(path):
-    """The text of a UTF-8 file, with or without the mark that some editors put first; errors as for read_bytes."""
+    """The text of a UTF-8 file, with or without the mark that some editors put first; errors as for
+    read_bytes.
+    """
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MinigptError(f"{path} can't be read: byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8") from None
+        raise MinigptError(
+            f"{path} can't be read: byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8"
+        ) from None
 
 
 def read_json(path):
-    """The Values of a JSON object in a file. MinigptError where it is something else; Missing where there is no file."""
+    """The Values of a JSON object in a file. MinigptError where it is something else; Missing where
+    there is no file.
+    """
     return parse_json(read_text(path), path)
 
 
 def parse_json(text, where):
-    """The Values of a JSON object as text; `where` it comes from begins each complaint. MinigptError where it is no JSON object.
+    """The Values of a JSON object as text; `where` it comes from begins each complaint.
+    MinigptError where it is no JSON object.
 
-    Neither are NaN and infinities, which Python would read, a number too large for a float, or a key that stands twice.
+    Neither are NaN and infinities, which Python would read, a number too large for a float, or a
+    key that stands twice.
     """
     try:
         values = json.loads(text, parse_constant=no_constant, parse_float=finite_float, object_pairs_hook=distinct_keys)
@@ -93,18 +107,24 @@ def distinct_keys(pairs):
 
 
 class Values:
-    """A JSON object that somebody else wrote: each value is checked when it is taken, and the dict itself is handed to nobody.
+    """A JSON object that somebody else wrote: each value is checked when it is taken, and the dict
+    itself is handed to nobody.
 
     >>> values = Values({"n_layer": 2, "dropout": 0.1}, "config.json")
-    >>> values.whole("n_layer", at_least=1), values.number("dropout", at_least=0, below=1), values.flag("bias", default=True)
-    (2, 0.1, True)
+    >>> values.whole("n_layer", at_least=1), values.number("dropout", at_least=0, below=1)
+    (2, 0.1)
+    >>> values.flag("bias", default=True)
+    True
 
-    A key that is missing gives its default, and so does null where the default is None. MinigptError names the file, the key, the value and
-    what it must be; also for a key that is missing and has no default.
+    A key that is missing gives its default, and so does null where the default is None.
+    MinigptError names the file, the key, the value and what it must be; also for a key that is
+    missing and has no default.
     """
 
     def __init__(self, values, where):
-        """values: a dict from JSON; where: what a complaint begins with, a path or "path: key". MinigptError where it is no dict."""
+        """values: a dict from JSON; where: what a complaint begins with, a path or "path: key".
+        MinigptError where it is no dict.
+        """
         if not isinstance(values, dict):
             raise MinigptError(f"{where} is {shortened(values)}, it must be a JSON object")
         self.where, self._values = where, values
@@ -144,7 +164,9 @@ class Values:
         return self._take(key, default, kind, wanted=str, words="a string")
 
     def list(self, key, *, length=None, default=REQUIRED):
-        """A list, of a length where one is given; what is in it has still to be checked: see numbers and sections."""
+        """A list, of a length where one is given; what is in it has still to be checked: see
+        numbers and sections.
+        """
         values = self._take(key, default, kind, wanted=list, words="a list")
         if length is not None and values is not default and len(values) != length:
             raise MinigptError(f"{self._name(key)} has {len(values)} entries, it must have {length}")
@@ -153,7 +175,11 @@ class Values:
     def numbers(self, key, *, length=None, default=REQUIRED):
         """A list of finite numbers."""
         values = self.list(key, length=length, default=default)
-        return values if values is default else [checks.number(f"{self._name(key)}[{i}]", value) for i, value in enumerate(values)]
+        return (
+            values
+            if values is default
+            else [checks.number(f"{self._name(key)}[{i}]", value) for i, value in enumerate(values)]
+        )
 
     def texts(self, key, *, default=REQUIRED):
         """A list of strings."""
@@ -170,7 +196,11 @@ class Values:
     def sections(self, key, *, default=REQUIRED):
         """A list of JSON objects, each as Values."""
         values = self.list(key, default=default)
-        return values if values is default else [Values(value, f"{self._name(key)}[{i}]") for i, value in enumerate(values)]
+        return (
+            values
+            if values is default
+            else [Values(value, f"{self._name(key)}[{i}]") for i, value in enumerate(values)]
+        )
 
     def refuse_unknown(self, known):
         """MinigptError for a key that is not one of those known."""
@@ -181,7 +211,9 @@ class Values:
     def config(self, config_class, beside=()):
         """A config, which checks its fields itself, of all values but those named in `beside`."""
         try:
-            return config_from_dict(config_class, {key: value for key, value in self._values.items() if key not in beside})
+            return config_from_dict(
+                config_class, {key: value for key, value in self._values.items() if key not in beside}
+            )
         except MinigptError as error:
             raise MinigptError(f"{self.where}: {error}") from None
 
@@ -212,7 +244,9 @@ def reason(error):
 
 
 def write_text(path, text):
-    """Write text, or bytes, and flush it to disk. A lone surrogate, as in a file's name that is not UTF-8, is escaped."""
+    """Write text, or bytes, and flush it to disk. A lone surrogate, as in a file's name that is not
+    UTF-8, is escaped.
+    """
     with open(path, "wb") as file:
         file.write(text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
         file.flush()
@@ -220,10 +254,12 @@ def write_text(path, text):
 
 
 def write_atomically(path, content):
-    """Replace a file: whatever happens, the old one or the new one is there whole. OSError where it can't be written.
+    """Replace a file: whatever happens, the old one or the new one is there whole. OSError where it
+    can't be written.
 
-    content: text, bytes, or a function that writes and flushes the file at the path that it is given: a temporary one beside it, under a name
-    of its own, so that two processes don't write into one.
+    content: text, bytes, or a function that writes and flushes the file at the path that it is
+    given: a temporary one beside it, under a name of its own, so that two processes don't write
+    into one.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name[:40]}.{os.urandom(4).hex()}.tmp")
@@ -237,7 +273,9 @@ def write_atomically(path, content):
 
 
 def replace(source, target):
-    """os.replace, tried for half a second: on Windows it fails in the moment that a reader or a virus scanner has the target open."""
+    """os.replace, tried for half a second: on Windows it fails in the moment that a reader or a
+    virus scanner has the target open.
+    """
     for _ in range(10):
         try:
             return os.replace(source, target)
@@ -254,7 +292,7 @@ def remove(paths):
 
 
 def flush_directory(directory):
-    """Have the names in a folder on disk before going on; Windows has no such call and needs none."""
+    """Have the names in a folder on disk before going on; Windows needs no such call."""
     if os.name != "posix":
         return
     handle = os.open(directory, os.O_RDONLY)

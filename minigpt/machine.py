@@ -1,4 +1,6 @@
-"""This machine: memory, and whether a plan fits, asked before any of it is taken; cores and threads; the allocator."""
+"""This machine: memory, and whether a plan fits, asked before any of it is taken; cores and
+threads; the allocator.
+"""
 
 import ctypes
 import os
@@ -8,8 +10,16 @@ import sys
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 
-# Settings of the environment that limit threads: OpenMP's, and those of OpenBLAS (two names), MKL, BLIS and Accelerate
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+# Settings of the environment that limit threads: OpenMP's, and those of OpenBLAS (two names), MKL,
+# BLIS and Accelerate
+THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "OPENBLAS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
 THREAD_SETTINGS += ("VECLIB_MAXIMUM_THREADS",)
 
 
@@ -19,7 +29,8 @@ def physical_memory():
 
         class Status(ctypes.Structure):  # MEMORYSTATUSEX of the Windows API
             _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
-                (name, ctypes.c_ulonglong) for name in ("total", "free", "pages", "free_pages", "virtual", "free_virtual", "extended")
+                (name, ctypes.c_ulonglong)
+                for name in ("total", "free", "pages", "free_pages", "virtual", "free_virtual", "extended")
             ]
 
         status = Status(length=ctypes.sizeof(Status))
@@ -53,16 +64,20 @@ def available_cores():
 
 
 def thread_settings():
-    """What the environment says of threads: name of the setting -> threads, for those that are a whole number of at least 1.
+    """What the environment says of threads: name of the setting -> threads, for those that are a
+    whole number of at least 1.
 
-    Of a list, OpenMP's form for nested threads, the first counts. Anything else is passed over, as OpenMP and OpenBLAS do.
+    Of a list, OpenMP's form for nested threads, the first counts. Anything else is passed over, as
+    OpenMP and OpenBLAS do.
     """
     values = {name: os.environ.get(name, "").split(",")[0].strip() for name in THREAD_SETTINGS}
     return {name: int(value) for name, value in values.items() if re.fullmatch("0*[1-9][0-9]{0,8}", value)}
 
 
 def usable_threads():
-    """How many threads to use unless told otherwise: the available cores, or the least that a setting of the environment allows."""
+    """How many threads to use unless told otherwise: the available cores, or the least that a
+    setting of the environment allows.
+    """
     return min([available_cores(), *thread_settings().values()])
 
 
@@ -72,7 +87,9 @@ def describe_settings(settings):
 
 
 def check_threads(threads, shards=None):
-    """MinigptError unless threads is "auto" or a whole number from 1 to shards, where these are given."""
+    """MinigptError unless threads is "auto" or a whole number from 1 to shards, where these are
+    given.
+    """
     if threads == "auto":
         return
     if isinstance(threads, bool) or not isinstance(threads, int):
@@ -84,9 +101,11 @@ def check_threads(threads, shards=None):
 
 
 def keep_freed_memory():
-    """Have glibc keep freed blocks for reuse, instead of giving large ones back to the system at each free: 97 ms against 61 ms a step.
+    """Have glibc keep freed blocks for reuse, instead of giving large ones back to the system at
+    each free: 97 ms against 61 ms a step.
 
-    Process-wide, hence an explicit call. Elsewhere than on glibc it does nothing. -> whether it was done.
+    Process-wide, hence an explicit call. Elsewhere than on glibc it does nothing. -> whether it was
+    done.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -94,7 +113,10 @@ def keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # musl has no mallopt
         return False
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
-    done = [mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)]  # older glibc refuses more than 32 MiB
+    # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+    done = [
+        mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)
+    ]  # older glibc refuses more than 32 MiB
     done += [mallopt(trim_threshold, (1 << 31) - 1), mallopt(arena_max, 1)]
     return all(done)

@@ -2,7 +2,9 @@
 
 
 def padded(rows, left=(0,)):
-    """Rows of cells -> rows of text of one width a column. left: columns aligned to the left, the others are to the right."""
+    """Rows of cells -> rows of text of one width a column. left: columns aligned to the left, the
+    others are to the right.
+    """
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]

@@ -1,4 +1,6 @@
-"""Safetensors files: opened, checked against names and shapes before memory is taken, mapped, and written."""
+"""Safetensors files: opened, checked against names and shapes before memory is taken, mapped, and
+written.
+"""
 
 import json
 import os
@@ -13,14 +15,17 @@ DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64}  # safetensors'
 
 
 def write_tensors(path, tensors, *, made_for="np"):
-    """Write arrays as safetensors and flush them to disk; made_for: the library in its metadata, which some readers ask for."""
+    """Write arrays as safetensors and flush them to disk; made_for: the library in its metadata,
+    which some readers ask for.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with open(path, "wb") as file:
-        mode = os.stat(file.fileno()).st_mode & 0o777  # the user's own default; the library makes files that nobody else may read
+        mode = os.stat(file.fileno()).st_mode & 0o777  # the user's default; the library's files are private
     try:
-        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path, metadata={"format": made_for})
+        arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+        save_file(arrays, path, metadata={"format": made_for})
     except SafetensorError as error:
         raise OSError(str(error)) from None
     os.chmod(path, mode)
@@ -29,7 +34,9 @@ def write_tensors(path, tensors, *, made_for="np"):
 
 
 def open_tensors(path):
-    """Open a safetensors file; the library checks its header against its length. MinigptError where it can't be read; Missing where there is none."""
+    """Open a safetensors file; the library checks its header against its length. MinigptError where
+    it can't be read; Missing where there is none.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -45,7 +52,9 @@ def open_tensors(path):
 
 
 def check_tensors(path, file, shapes, allowed):
-    """MinigptError for a tensor that is missing, extra, misshapen or not of an allowed dtype; -> each dtype met and the last tensor that has it."""
+    """MinigptError for a tensor that is missing, extra, misshapen or not of an allowed dtype; ->
+    each dtype met and the last tensor that has it.
+    """
     names, dtypes = set(file.keys()), {}
     for name in shapes:
         if name not in names:
@@ -55,7 +64,9 @@ def check_tensors(path, file, shapes, allowed):
     for name, shape in shapes.items():
         part = file.get_slice(name)
         if tuple(part.get_shape()) != tuple(shape):
-            raise MinigptError(f"{path}: tensor {name} has shape {tuple(part.get_shape())}, the config asks for {tuple(shape)}")
+            raise MinigptError(
+                f"{path}: tensor {name} has shape {tuple(part.get_shape())}, the config asks for {tuple(shape)}"
+            )
         if part.get_dtype() not in allowed:
             raise MinigptError(f"{path}: tensor {name} is {part.get_dtype()}, it must be {' or '.join(allowed)}")
         dtypes[part.get_dtype()] = name
@@ -82,15 +93,19 @@ def read_tensors(path, shapes):
 
 
 def map_tensors(path):
-    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what is read from it is copied once."""
+    """Name -> read-only flat view of the mapped file, for one that check_tensors has passed: what
+    is read from it is copied once.
+    """
     return {name: data.view(DTYPES[dtype]) for name, (dtype, _, data) in map_bytes(path).items()}
 
 
 def map_bytes(path):
-    """Name -> safetensors' name of the dtype, shape, read-only bytes of the mapped file; for one that open_tensors has opened.
+    """Name -> safetensors' name of the dtype, shape, read-only bytes of the mapped file; for one
+    that open_tensors has opened.
 
-    A safetensors file is the length of its header in 8 bytes, the header in JSON, and the numbers. With them mapped, `load` takes 0.09 s at 124M
-    parameters and a warm cache; with the library's get_tensor, which makes a copy to copy from, 0.57 s. Missing where a save has just renamed it.
+    A safetensors file is the length of its header in 8 bytes, the header in JSON, and the numbers.
+    With them mapped, `load` takes 0.09 s at 124M parameters and a warm cache; with the library's
+    get_tensor, which makes a copy to copy from, 0.57 s. Missing where a save has just renamed it.
     """
     try:
         data = np.memmap(path, np.uint8, "r")

@@ -1,4 +1,6 @@
-"""Damage to other people's files, at random: bytes, values of JSON, headers of safetensors that lie."""
+"""Damage to other people's files, at random: bytes, values of JSON, headers of safetensors that
+lie.
+"""
 
 import json
 import shutil
@@ -64,7 +66,9 @@ def damage_json(path, rng):
 
 
 def damage_header(path, rng):
-    """A safetensors header that lies about a tensor's dtype, shape or place, or about its own length."""
+    """A safetensors header that lies about a tensor's dtype, shape or place, or about its own
+    length.
+    """
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])

@@ -19,6 +19,8 @@ from minigpt.files import write_atomically
 
 CONFIG = GPTConfig(vocab_size=7, block_size=5, n_layer=2, n_head=2, n_embd=6)
 
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+
 
 def make(seed, dtype=np.float32, **changes):
     """Model, tokenizer and state that all carry one seed."""
@@ -29,8 +31,14 @@ def make(seed, dtype=np.float32, **changes):
 
 
 def seed_of(directory, candidates=(1, 2, 3)):
-    """The one seed whose model, config, tokenizer and state stand in a checkpoint; fails on a mixture."""
-    model, tokenizer, state = minigpt.load(directory), checkpoint.load_tokenizer(directory), checkpoint.load_state(directory)
+    """The one seed whose model, config, tokenizer and state stand in a checkpoint; fails on a
+    mixture.
+    """
+    model, tokenizer, state = (
+        minigpt.load(directory),
+        checkpoint.load_tokenizer(directory),
+        checkpoint.load_state(directory),
+    )
     (seed,) = (s for s in candidates if np.array_equal(make(s)[0].store.vector, model.store.vector))
     assert tokenizer is None or tokenizer.characters == make(seed)[1].characters
     if state is not None:
@@ -40,7 +48,9 @@ def seed_of(directory, candidates=(1, 2, 3)):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": False, "bias": False, "activation": "relu", "dropout": 0.25}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_embeddings": False, "bias": False, "activation": "relu", "dropout": 0.25}]
+)
 def test_save_and_load_give_the_same_bits(tmp_path, dtype, changes):
     model, _, _ = make(1, dtype, **changes)
     model.save(tmp_path / "deep" / "folder")
@@ -49,7 +59,7 @@ def test_save_and_load_give_the_same_bits(tmp_path, dtype, changes):
     assert again.dtype == dtype
     np.testing.assert_array_equal(again.store.vector, model.store.vector)
     assert sorted(os.listdir(tmp_path / "deep" / "folder")) == ["config.json", "model.safetensors"]
-    tensors = load_file(tmp_path / "deep" / "folder" / "model.safetensors")  # a plain file of the format, for any reader
+    tensors = load_file(tmp_path / "deep" / "folder" / "model.safetensors")  # as any reader of the format does
     assert list(tensors) == sorted(model.parameters)
     assert checkpoint.load_tokenizer(tmp_path / "deep" / "folder") is None
     assert checkpoint.load_state(tmp_path / "deep" / "folder") is None
@@ -58,7 +68,7 @@ def test_save_and_load_give_the_same_bits(tmp_path, dtype, changes):
 def test_state_and_tokenizer_come_back_and_go_away_with_their_save(tmp_path):
     checkpoint.save(tmp_path, *make(1))
     assert seed_of(tmp_path) == (1, True)
-    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == FILES
     checkpoint.save(tmp_path, *make(2)[:2])
     assert seed_of(tmp_path) == (2, False)
     assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors", "tokenizer.json"]
@@ -80,7 +90,9 @@ def test_mapped_file_that_windows_will_not_let_go(tmp_path, monkeypatch):
     def refuse(operation):
         def wrapped(*paths):
             if mapped & {Path(path) for path in paths}:
-                raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+                raise PermissionError(
+                    13, "The process cannot access the file because it is being used by another process"
+                )
             return operation(*paths)
 
         return wrapped
@@ -96,7 +108,7 @@ def test_mapped_file_that_windows_will_not_let_go(tmp_path, monkeypatch):
     mapped.clear()
     checkpoint.save(tmp_path, *make(1))
     assert seed_of(tmp_path) == (1, True)
-    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == FILES
 
 
 class Crash(BaseException):
@@ -104,12 +116,18 @@ class Crash(BaseException):
 
 
 def inject(monkeypatch, at, error):
-    """Let the at-th file operation of a save fail, and all after it where the error is a Crash; -> a list that grows with the operations seen."""
+    """Let the at-th file operation of a save fail, and all after it where the error is a Crash; ->
+    a list that grows with the operations seen.
+    """
     seen = []
 
     def watch(operation, name, partial=False):
         def wrapped(*args, **kwargs):
-            if name == "open" and "r" in (args[1] if len(args) > 1 else kwargs.get("mode", "r")) and "+" not in str(args[1:]):
+            if (
+                name == "open"
+                and "r" in (args[1] if len(args) > 1 else kwargs.get("mode", "r"))
+                and "+" not in str(args[1:])
+            ):
                 return operation(*args, **kwargs)  # reading
             seen.append(name)
             if len(seen) - 1 == at and partial:  # a disk that fills up half way
@@ -160,7 +178,7 @@ def test_failure_at_any_file_operation_leaves_the_old_or_the_new(tmp_path, error
             outcomes += [seed] if failed else []
         checkpoint.save(directory, *make(3))
         assert seed_of(directory) == (3, True)
-        assert sorted(os.listdir(directory)) == ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+        assert sorted(os.listdir(directory)) == FILES
         at += 1
     assert at > (10 if after != "bare" else 6)
     if before:
@@ -174,7 +192,7 @@ def test_partial_files_of_a_failed_save_are_removed(tmp_path, monkeypatch):
     with pytest.raises(MinigptError, match="No space left on device"):
         checkpoint.save(tmp_path, *make(2))
     monkeypatch.undo()
-    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == FILES
 
 
 def test_folder_that_is_a_file_or_cannot_be_made(tmp_path, monkeypatch):
@@ -182,7 +200,9 @@ def test_folder_that_is_a_file_or_cannot_be_made(tmp_path, monkeypatch):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(MinigptError, match="can't be written"):
             checkpoint.save(path, *make(1))
-    monkeypatch.setattr(Path, "mkdir", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(
+        Path, "mkdir", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
     with pytest.raises(MinigptError, match="new can't be written: Permission denied"):
         checkpoint.save(tmp_path / "new", *make(1))
 
@@ -235,15 +255,27 @@ BAD = {
     "another family": (lambda d: edit(d, model_type="llama"), "model_type is 'llama', it must be"),
     "absurd width": (lambda d: edit(d, n_embd=6 * 10**12), "the config asks for"),
     "absurd depth": (lambda d: edit(d, n_layer=10**9), "it holds 1,104 values, the config asks for [0-9]+ parameters"),
-    "absurd digits": (lambda d: edit(d, n_embd=6 * 10**4000), "n_embd is a number of [0-9]+ bits, it must be less than"),
+    "absurd digits": (
+        lambda d: edit(d, n_embd=6 * 10**4000),
+        "n_embd is a number of [0-9]+ bits, it must be less than",
+    ),
     "absurd dropout": (lambda d: edit(d, dropout=10**400), "dropout is 1000"),
     "absurd save": (lambda d: edit(d, save=10**400), "save is 1000"),
     "save of another type": (lambda d: edit(d, save="1"), "save is '1'"),
-    "files of another type": (lambda d: edit(d, files="model.safetensors"), "files is 'model.safetensors', it must be a list"),
+    "files of another type": (
+        lambda d: edit(d, files="model.safetensors"),
+        "files is 'model.safetensors', it must be a list",
+    ),
     "files without the model": (lambda d: edit(d, files=["../x"]), "model.safetensors is missing"),
-    "files that are no names": (lambda d: edit(d, files=[["model.safetensors"]]), r"files\[0\] is \['model.safetensors'\], it must be a string"),
+    "files that are no names": (
+        lambda d: edit(d, files=[["model.safetensors"]]),
+        r"files\[0\] is \['model.safetensors'\], it must be a string",
+    ),
     "other depth": (lambda d: edit(d, n_layer=3), r"tensor h\.2\.ln_1\.weight is missing"),
-    "other width": (lambda d: edit(d, n_embd=8), r"tensor wte\.weight has shape \(7, 6\), the config asks for \(7, 8\)"),
+    "other width": (
+        lambda d: edit(d, n_embd=8),
+        r"tensor wte\.weight has shape \(7, 6\), the config asks for \(7, 8\)",
+    ),
     "not JSON": (lambda d: (d / "config.json").write_text("{"), "not valid JSON"),
     "a list": (lambda d: (d / "config.json").write_text("[1]"), "must be a JSON object"),
     "deep JSON": (lambda d: (d / "config.json").write_text("[" * 100_000), "not valid JSON"),
@@ -253,25 +285,43 @@ BAD = {
         lambda d: [(d / "model.safetensors").unlink(), (d / "model.safetensors").mkdir()],
         r"model\.safetensors can't be read",
     ),
-    "config that is a folder": (lambda d: [(d / "config.json").unlink(), (d / "config.json").mkdir()], r"config\.json can't be read"),
+    "config that is a folder": (
+        lambda d: [(d / "config.json").unlink(), (d / "config.json").mkdir()],
+        r"config\.json can't be read",
+    ),
     "empty": (lambda d: cut(d, 0), "truncated or not a safetensors file"),
     "truncated header": (lambda d: cut(d, 50), "truncated or not a safetensors file"),
     "truncated data": (lambda d: cut(d, -1), "truncated or not a safetensors file"),
-    "lying length": (lambda d: (d / "model.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}"), "truncated or not a safetensors file"),
+    "lying length": (
+        lambda d: (d / "model.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}"),
+        "truncated or not a safetensors file",
+    ),
     "lying offsets": (lambda d: header(d, lie), "truncated or not a safetensors file"),
     "overlapping offsets": (lambda d: header(d, overlap), "truncated or not a safetensors file"),
     "missing tensor": (lambda d: tensors(d, lambda t: t.pop("ln_f.bias")), r"tensor ln_f\.bias is missing"),
     "extra tensor": (lambda d: tensors(d, lambda t: t.update(x=np.ones(2, np.float32))), "tensor 'x' does not belong"),
-    "extra tensor of two lines": (lambda d: tensors(d, lambda t: t.update({"x\ny": np.ones(2, np.float32)})), r"tensor 'x\\ny' does not belong"),
-    "extra empty tensor": (lambda d: tensors(d, lambda t: t.update(x=np.ones(0, np.float32))), "tensor 'x' does not belong"),
+    "extra tensor of two lines": (
+        lambda d: tensors(d, lambda t: t.update({"x\ny": np.ones(2, np.float32)})),
+        r"tensor 'x\\ny' does not belong",
+    ),
+    "extra empty tensor": (
+        lambda d: tensors(d, lambda t: t.update(x=np.ones(0, np.float32))),
+        "tensor 'x' does not belong",
+    ),
     "misshapen tensor": (
         lambda d: tensors(d, lambda t: t.update({"wte.weight": t["wte.weight"].T.copy()})),
         r"tensor wte\.weight has shape \(6, 7\), the config asks for \(7, 6\)",
     ),
-    "half precision": (lambda d: tensors(d, lambda t: t.update({k: v.astype(np.float16) for k, v in t.items()})), "is F16, it must be F32 or F64"),
+    "half precision": (
+        lambda d: tensors(d, lambda t: t.update({k: v.astype(np.float16) for k, v in t.items()})),
+        "is F16, it must be F32 or F64",
+    ),
     "integers": (lambda d: tensors(d, lambda t: t.update({"ln_f.bias": np.ones(6, np.int64)})), r"ln_f\.bias is I64"),
     "mixed": (lambda d: tensors(d, lambda t: t.update({"ln_f.bias": np.ones(6)})), "different dtypes"),
-    "NaN": (lambda d: tensors(d, lambda t: t["h.1.ln_2.bias"].__setitem__(slice(2), np.nan)), r"tensor h\.1\.ln_2\.bias holds 2 values that are not"),
+    "NaN": (
+        lambda d: tensors(d, lambda t: t["h.1.ln_2.bias"].__setitem__(slice(2), np.nan)),
+        r"tensor h\.1\.ln_2\.bias holds 2 values that are not",
+    ),
 }
 
 
@@ -334,7 +384,13 @@ def test_random_damage_is_refused_or_harmless(tmp_path):
 
 
 def test_absurd_model_is_refused_before_memory_is_taken():
-    for changes in ({"n_layer": 10**12}, {"n_embd": 10**9}, {"n_embd": 2**62}, {"vocab_size": 10**14}, {"block_size": 10**14}):
+    for changes in (
+        {"n_layer": 10**12},
+        {"n_embd": 10**9},
+        {"n_embd": 2**62},
+        {"vocab_size": 10**14},
+        {"block_size": 10**14},
+    ):
         with pytest.raises(MinigptError, match=r"parameters would take about .* of memory; this machine has"):
             make(1, **changes)
 
@@ -365,7 +421,7 @@ def test_number_of_a_save_that_left_files_behind_is_not_used_again(tmp_path, mon
     assert seed_of(tmp_path) == (2, True)
     monkeypatch.undo()
     checkpoint.save(tmp_path, *make(3))
-    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors", "tokenizer.json", "trainer.json", "trainer.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == FILES
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions that bind the user")
@@ -416,10 +472,13 @@ def test_all_is_flushed_to_disk_before_the_switch(tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["{", "unreadable"])
 def test_failed_save_over_a_damaged_config_removes_nothing(tmp_path, monkeypatch, damage):
     checkpoint.save(tmp_path, *make(1))
-    os.rename(tmp_path / "model.safetensors", tmp_path / "model.1.safetensors")  # as a save leaves it that was stopped after the switch
+    # as a save leaves it that was stopped after the switch
+    os.rename(tmp_path / "model.safetensors", tmp_path / "model.1.safetensors")
     good = (tmp_path / "config.json").read_text()
     if damage == "unreadable":  # another process has it open, on Windows
-        monkeypatch.setattr(builtins, "open", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        monkeypatch.setattr(
+            builtins, "open", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+        )
     else:
         (tmp_path / "config.json").write_text(damage)
         monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -524,8 +583,14 @@ def test_state_keeps_shapes_and_may_be_empty(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda model, state: model.parameters["h.1.ln_2.bias"].__setitem__(slice(2), np.nan), "h.1.ln_2.bias holds 2 values that are not finite"),
-        (lambda model, state: state[1]["m"].__setitem__(0, np.inf), "trainer.safetensors: tensor m holds 1 values that are not finite"),
+        (
+            lambda model, state: model.parameters["h.1.ln_2.bias"].__setitem__(slice(2), np.nan),
+            "h.1.ln_2.bias holds 2 values that are not finite",
+        ),
+        (
+            lambda model, state: state[1]["m"].__setitem__(0, np.inf),
+            "trainer.safetensors: tensor m holds 1 values that are not finite",
+        ),
         (lambda model, state: state[0].update(seed=float("nan")), "not JSON compliant"),
     ],
 )
@@ -540,7 +605,9 @@ def test_what_no_reader_would_take_is_not_saved(tmp_path, spoil, message):
 
 
 def test_what_another_save_left_under_a_plain_name_is_not_read(tmp_path, monkeypatch):
-    """A process on Windows has the old tokenizer open: it keeps its plain name, and the new one its numbered name."""
+    """A process on Windows has the old tokenizer open: it keeps its plain name, and the new one its
+    numbered name.
+    """
     checkpoint.save(tmp_path, *make(1))
     replace = os.replace
 
@@ -580,14 +647,22 @@ def test_listed_file_that_is_gone_is_an_error(tmp_path, name):
 def test_damaged_tokenizer_or_state_is_named_in_one_line(tmp_path):
     checkpoint.save(tmp_path, *make(1))
     half = {"m": np.ones(9, np.float16)}
-    for name, content in (("tokenizer.json", b"[" * 100_000), ("tokenizer.json", b"\xff"), ("trainer.json", b"["), ("trainer.safetensors", b"")):
+    for name, content in (
+        ("tokenizer.json", b"[" * 100_000),
+        ("tokenizer.json", b"\xff"),
+        ("trainer.json", b"["),
+        ("trainer.safetensors", b""),
+    ):
         good = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
         with pytest.raises(MinigptError, match=name) as caught:
             checkpoint.load_tokenizer(tmp_path) if name == "tokenizer.json" else checkpoint.load_state(tmp_path)
         assert "\n" not in str(caught.value)
         (tmp_path / name).write_bytes(good)
-    for values, message in ((half, "m is F16, it must be F32 or F64 or I64"), ({"m": np.array([1, np.inf])}, "m holds 1 values that are not finite")):
+    for values, message in (
+        (half, "m is F16, it must be F32 or F64 or I64"),
+        ({"m": np.array([1, np.inf])}, "m holds 1 values that are not finite"),
+    ):
         save_file(values, tmp_path / "trainer.safetensors")
         with pytest.raises(MinigptError, match=message):
             checkpoint.load_state(tmp_path)
@@ -612,5 +687,7 @@ def test_file_larger_than_memory_is_refused_before_memory_is_taken(tmp_path, mon
         with open(tmp_path / name, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             file.truncate(8 + len(text) + 24 * 10**5)
-        with pytest.raises(MinigptError, match=rf"{name} would take about 2\.4 MB of memory; this machine has 1\.05 MB"):
+        with pytest.raises(
+            MinigptError, match=rf"{name} would take about 2\.4 MB of memory; this machine has 1\.05 MB"
+        ):
             minigpt.load(tmp_path) if name == "model.safetensors" else checkpoint.load_state(tmp_path)

@@ -140,7 +140,12 @@ def test_flag():
 
 
 def test_config_says_what_its_fields_are():
-    assert [field.metadata["help"] for field in dataclasses.fields(Config)] == ["how large", "how much", "whether", "which"]
+    assert [field.metadata["help"] for field in dataclasses.fields(Config)] == [
+        "how large",
+        "how much",
+        "whether",
+        "which",
+    ]
     assert dataclasses.asdict(Config(np.int64(3))) == {"size": 3, "rate": 0.5, "on": True, "kind": "a"}
     assert type(Config(np.int64(3)).size) is int  # which json can write
 

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from minigpt import MinigptError, files
-from minigpt.files import Missing, Unreadable, Values, parse_json, read_bytes, read_json, read_text, write_atomically, write_text
+from minigpt.files import (
+    Missing,
+    Unreadable,
+    Values,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    write_atomically,
+    write_text,
+)
 
 
 def test_text_comes_back_without_the_mark_of_some_editors(tmp_path):
@@ -63,7 +73,9 @@ def values(**given):
 
 
 def test_values_are_checked_as_they_are_taken():
-    v = values(n=2, x=0.5, on=True, name="a", rows=[1, 2.5], parts=[{"n": 1}], words=["a"], inner={"n": 3}, nothing=None)
+    v = values(
+        n=2, x=0.5, on=True, name="a", rows=[1, 2.5], parts=[{"n": 1}], words=["a"], inner={"n": 3}, nothing=None
+    )
     assert v.whole("n", at_least=2, at_most=2) == 2
     assert v.number("x", at_least=0, below=1) == 0.5
     assert v.flag("on") is True

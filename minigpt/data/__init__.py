@@ -4,4 +4,14 @@ from minigpt.data.batches import check_length, consecutive_batches, draw_batch, 
 from minigpt.data.shakespeare import tiny_shakespeare
 from minigpt.data.text import Corpus, read_text
 
-__all__ = ["Corpus", "check_length", "consecutive_batches", "draw_batch", "open_tokens", "read_text", "save_tokens", "split", "tiny_shakespeare"]
+__all__ = [
+    "Corpus",
+    "check_length",
+    "consecutive_batches",
+    "draw_batch",
+    "open_tokens",
+    "read_text",
+    "save_tokens",
+    "split",
+    "tiny_shakespeare",
+]

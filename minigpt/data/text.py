@@ -27,9 +27,9 @@ SHARE_OF_MEMORY = 4  # a text may take 1/4: its characters and their ids come be
 def read_text(path):
     r"""Read a UTF-8 text file as it stands, but for its line ends and a byte order mark.
 
-    \r\n becomes \n, so that a Windows checkout gives the same text and hash; the mark that some editors put first is no part of the text.
-    path -> Corpus. MinigptError: missing, a directory, unreadable, empty, too large for this machine, has a NUL byte, or isn't UTF-8 (with
-    the offset).
+    \r\n becomes \n, so that a Windows checkout gives the same text and hash; the mark that some
+    editors put first is no part of the text. path -> Corpus. MinigptError: missing, a directory,
+    unreadable, empty, too large for this machine, has a NUL byte, or isn't UTF-8 (with the offset).
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -47,11 +47,15 @@ def read_text(path):
         if data.startswith(marks):
             raise MinigptError(f"text file {path} is {name}, as its first bytes say: save it as UTF-8")
     if b"\0" in data:
-        raise MinigptError(f"text file {path} has a NUL byte at offset {data.index(0)}: it is binary or UTF-16, not UTF-8 text")
+        raise MinigptError(
+            f"text file {path} has a NUL byte at offset {data.index(0)}: it is binary or UTF-16, not UTF-8 text"
+        )
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise MinigptError(f"text file {path} isn't UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from None
+        raise MinigptError(
+            f"text file {path} isn't UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        ) from None
     return corpus(text.replace("\r\n", "\n"), str(path))
 
 

@@ -10,14 +10,16 @@ FILE = "tokenizer.json"
 
 
 class Tokenizer:
-    """Text to ids and back. A kind of tokenizer gives `kind`, `vocab_size`, `encode`, `decode`, `values` and `from_values`."""
+    """Text to ids and back. A kind of tokenizer gives `kind`, `vocab_size`, `encode`, `decode`,
+    `values` and `from_values`.
+    """
 
     kind = None  # its name in the file, "type"
     vocab_size = 0  # how many tokens there are
 
     def encode(self, text, special=False):
-        """Text -> ids (N,) int64; special: with the tokens that a model expects around a text, where there are such. MinigptError for a
-        text that can't be encoded.
+        """Text -> ids (N,) int64; special: with the tokens that a model expects around a text,
+        where there are such. MinigptError for a text that can't be encoded.
         """
         raise NotImplementedError
 
@@ -44,15 +46,19 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text, where="tokenizer"):
-        """A tokenizer of this kind from to_json's text. MinigptError, which begins with `where`, for anything else."""
+        """A tokenizer of this kind from to_json's text. MinigptError, which begins with `where`,
+        for anything else.
+        """
         values = parse_json(text, where)
         values.one_of("type", (cls.kind,))
         return cls.from_values(values)
 
     def save(self, directory):
-        """Write tokenizer.json into a folder, which is made where it is missing; `minigpt.load_tokenizer` reads it.
+        """Write tokenizer.json into a folder, which is made where it is missing;
+        `minigpt.load_tokenizer` reads it.
 
-        Beside a model that was saved without a tokenizer, or before one is. MinigptError where it can't be written.
+        Beside a model that was saved without a tokenizer, or before one is. MinigptError where it
+        can't be written.
         """
         path = Path(directory) / FILE
         try:
@@ -63,10 +69,12 @@ class Tokenizer:
 
 
 class Stream:
-    """Decodes ids as they come: push(ids) gives the text that is certain by now, end() what is left.
+    """Decodes ids as they come: push(ids) gives the text that is certain by now, end() what is
+    left.
 
-    This one is for tokenizers that decode each id by itself. Where a token may be a part of a character, or of a word whose spaces depend
-    on its neighbours, `stream` gives another one, which holds back what is not finished.
+    This one is for tokenizers that decode each id by itself. Where a token may be a part of a
+    character, or of a word whose spaces depend on its neighbours, `stream` gives another one, which
+    holds back what is not finished.
     """
 
     def __init__(self, tokenizer):

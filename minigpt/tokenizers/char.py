@@ -20,7 +20,9 @@ class CharTokenizer(Tokenizer):
     kind = "char"
 
     def __init__(self, characters):
-        """characters: a string or list of distinct single characters, in the order of their ids. MinigptError where they are not."""
+        """characters: a string or list of distinct single characters, in the order of their ids.
+        MinigptError where they are not.
+        """
         self.characters = list(characters)
         if not self.characters:
             raise MinigptError("the vocabulary is empty, it must have at least 1 character")
@@ -43,12 +45,16 @@ class CharTokenizer(Tokenizer):
         return len(self.characters)
 
     def encode(self, text, special=False):
-        """Text -> ids (N,) int64; there are no special ones. MinigptError names the first character that is not in the vocabulary, and where."""
+        """Text -> ids (N,) int64; there are no special ones. MinigptError names the first character
+        that is not in the vocabulary, and where.
+        """
         try:
             return np.array([self._ids[c] for c in text], np.int64)
         except KeyError:
             at, c = next((i, c) for i, c in enumerate(text) if c not in self._ids)
-            raise MinigptError(f"character {c!r} at position {at} is not in the vocabulary of {self.vocab_size} characters") from None
+            raise MinigptError(
+                f"character {c!r} at position {at} is not in the vocabulary of {self.vocab_size} characters"
+            ) from None
 
     def decode(self, ids):
         """Ids (N,) -> text. MinigptError for an id out of range, or what is no whole number."""
@@ -66,7 +72,9 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_values(cls, values):
-        """A tokenizer from files.Values with "characters", a string. MinigptError where it is none, or no vocabulary."""
+        """A tokenizer from files.Values with "characters", a string. MinigptError where it is none,
+        or no vocabulary.
+        """
         characters = values.text("characters")
         try:
             return cls(characters)

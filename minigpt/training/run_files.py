@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from minigpt import checkpoint
-from minigpt.checks import shortened
+from minigpt.checks import LARGEST_SIZE, shortened
 from minigpt.errors import MinigptError
-from minigpt.files import Missing, Values, parse_json, read_bytes, read_json, write_atomically
+from minigpt.files import REQUIRED, Missing, Values, parse_json, read_bytes, read_json, write_atomically
 from minigpt.training.config import TrainConfig
 
+LARGEST_LOSS = 1e38  # of float32; what is far larger can't be drawn either
 LAST, BEST, METRICS, LOSS_CURVE = "last", "best", "metrics.jsonl", "loss.png"  # a run's files in its folder
 PROFILE_CHART, PROFILE_FIGURES = "profile.png", "profile.json"
 CHANGEABLE_SETTINGS = ("steps", "eval_interval", "save_interval", "recompute")  # what a resumed run may set anew
@@ -67,10 +68,9 @@ def parse_row(line):
     """
     try:
         row = parse_json(line, "row")
-        row.whole("step", at_least=0)
-        row.number("train_loss")
-        row.number("seconds", default=0)
-        row.number("val_loss", default=0)
+        row.whole("step", at_least=0, at_most=LARGEST_SIZE)
+        for key in ("train_loss", "seconds", "val_loss"):
+            row.number(key, at_least=0, at_most=LARGEST_LOSS, default=REQUIRED if key == "train_loss" else 0)
     except MinigptError:
         return None
     return dict(row.items())

