@@ -21,6 +21,7 @@ __all__ = ["describe", "from_huggingface", "is_huggingface", "to_huggingface", "
 FAMILIES = {  # model_type in their config.json -> module of ours, imported when it is used
     "gpt2": "minigpt.hub.gpt2",
 }
+CALLED = {"gpt": "gpt2", "recipe_gpt": "gpt2"}  # our model_type -> theirs, where they differ
 
 
 def to_standard_error(message):
@@ -131,8 +132,8 @@ def read_folder(directory, say):
 
 def family_of(model):
     """The module that knows a model. MinigptError where there is none."""
-    for name in FAMILIES.values():
-        family = importlib.import_module(name)
-        if isinstance(model, family.MODEL):
-            return family
-    raise MinigptError(f"transformers has no {type(model).__name__}")
+    ours = getattr(model, "model_type", None)
+    theirs = CALLED.get(ours, ours)
+    if theirs not in FAMILIES:
+        raise MinigptError(f"transformers has no {type(model).__name__}")
+    return importlib.import_module(FAMILIES[theirs])

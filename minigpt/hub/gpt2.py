@@ -2,7 +2,7 @@
 (out, in).
 """
 
-from dataclasses import replace
+from dataclasses import fields
 
 from minigpt.errors import MinigptError
 from minigpt.files import Values
@@ -67,14 +67,14 @@ def read_config(values, tensors, say):
 
 
 def written_as(config):
-    """The config of what a file holds: a GPT2LMHeadModel has all biases, so that those which our
-    model lacks are written as zeros.
+    """The GPTConfig of what a file holds: a GPT2LMHeadModel has all biases, so that those which our
+    model lacks are written as zeros. MinigptError for what a RecipeGPT has and it has not.
     """
     for field, has in (("positions", "learned"), ("qk_norm", False), ("smear", False)):
         value = getattr(config, field, has)
         if value != has:
             raise MinigptError(f"{field} is {value!r}, it must be {has!r}: transformers' GPT-2 has no other")
-    return replace(config, bias=True)
+    return GPTConfig(**{field.name: getattr(config, field.name) for field in fields(GPTConfig)} | {"bias": True})
 
 
 def config_values(config):

@@ -12,9 +12,7 @@ from minigpt.machine import check_memory
 
 def parameter_shapes(family, config):
     """Name -> shape of the parameters of a config's model, in store order; no memory is taken."""
-    if hasattr(family.MODEL, "parameters_of"):
-        return {parameter.name: parameter.shape for parameter in family.MODEL.parameters_of(config)}
-    return family.MODEL.parameter_shapes(config)
+    return {parameter.name: parameter.shape for parameter in family.MODEL.parameters_of(config)}
 
 
 def name_tensors(family, config, tensors):

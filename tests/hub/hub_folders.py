@@ -4,18 +4,16 @@ import json
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from small_gpt import small_gpt as any_small_gpt
 
 import minigpt
-from minigpt import GPT, GPTConfig
 
 SIZES = {"vocab_size": 11, "block_size": 7, "n_layer": 2, "n_head": 2, "n_embd": 6}
 
 
 def small_gpt(rng, dtype=np.float64, **changes):
-    """A small GPT with O(1) weights."""
-    model = GPT(GPTConfig(**SIZES, **changes), dtype=dtype)
-    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
-    return model
+    """A small GPT with O(1) weights, smaller than that of other tests."""
+    return any_small_gpt(rng, dtype=dtype, **SIZES | changes)
 
 
 def rewrite(directory, **values):

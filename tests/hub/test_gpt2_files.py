@@ -3,11 +3,12 @@ import os
 
 import numpy as np
 import pytest
-from hub_folders import export, rewrite, shard, silent, small_gpt
+from hub_folders import SIZES, export, rewrite, shard, silent, small_gpt
 from safetensors.numpy import load_file, save_file
 
 import minigpt
-from minigpt import GPT, GPTConfig, MinigptError, hub
+from minigpt import GPT, MinigptError, hub
+from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
 
 # Both ways
 
@@ -438,6 +439,11 @@ def test_a_folder_is_described(tmp_path, rng):
     assert (found["dtypes"], found["files"]) == (["F32"], ["model.safetensors"])
 
 
+# A RecipeGPT
+
+PLAIN = {"positions": "learned", "qk_norm": False, "smear": False}
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -446,10 +452,17 @@ def test_a_folder_is_described(tmp_path, rng):
         ({"smear": True}, "smear is True, it must be False"),
     ],
 )
-def test_what_a_gpt2_has_not_is_refused(tmp_path, settings, error):
-    if not hasattr(GPTConfig, "positions"):
-        pytest.skip("a GPT is a GPT-2 now")
-    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4, **settings))
+def test_what_a_gpt2_has_not_is_refused(settings, error, tmp_path):
+    model = RecipeGPT(RecipeGPTConfig(**SIZES | {"n_embd": 8} | PLAIN | settings))
     with pytest.raises(MinigptError, match=error):
         minigpt.to_huggingface(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_gpt_with_all_switched_off_is_a_gpt2(tmp_path, rng):
+    model = RecipeGPT(RecipeGPTConfig(**SIZES, **PLAIN, bias=False), dtype=np.float64)
+    minigpt.to_huggingface(model, tmp_path)
+    ids = rng.integers(0, 11, (2, 5))
+    again = minigpt.from_huggingface(tmp_path, say=silent)
+    assert type(again) is GPT
+    np.testing.assert_allclose(again.logits(ids), model.logits(ids), rtol=1e-12)

@@ -116,5 +116,5 @@ def test_every_parameter_of_a_family_has_one_row(rng):
     rows = gpt2.TABLE.rows
     theirs = [name for row in rows for name in ([row.theirs] if isinstance(row.theirs, str) else row.theirs)]
     assert len(set(theirs)) == len(theirs) and len({row.ours for row in rows}) == len(rows)
-    names = GPT.parameter_shapes(small_gpt(rng, tie_embeddings=False).config)
+    names = small_gpt(rng, tie_embeddings=False).parameters
     assert {gpt2.TABLE.row(name)[0] for name in names} == set(rows)

@@ -1,0 +1,165 @@
+"""What every family of models is held to, whatever is in it: gradients, decoding, files."""
+
+import numpy as np
+import pytest
+from families import CAUSAL, POSITIONS, VOCABULARY, random_model
+
+import minigpt
+from minigpt import MinigptError, hub, models
+
+B, T = 3, 8
+FIRST = [row for row in CAUSAL if " " not in row]  # one of each family
+
+
+@pytest.fixture
+def batch(rng):
+    """ids and targets (B, T), one of the targets ignored."""
+    ids, targets = rng.integers(0, VOCABULARY, (2, B, T))
+    targets[0, 1] = -100
+    return ids, targets
+
+
+def every(rows=CAUSAL):
+    return pytest.mark.parametrize("row", list(rows))
+
+
+def test_every_family_has_a_row():
+    assert {family.model_type for family, _ in CAUSAL.values()} == set(models.FAMILIES)
+
+
+@every()
+@pytest.mark.parametrize("dropout_seed", [None, 3])
+def test_gradients(dropout_seed, row, batch, rng):
+    model = random_model(row, rng, dropout=0.2)
+    report = minigpt.check_gradients(model, *batch, dropout_seed=dropout_seed)
+    assert [r.name for r in report.rows] == list(model.parameters)
+    assert report.max_error < 1e-13, report
+
+
+@every()
+def test_gradients_with_lean_attention(row, batch, rng, take_lean):
+    take_lean(4, 2)
+    report = minigpt.check_gradients(random_model(row, rng, dropout=0.2), *batch, dropout_seed=3)
+    assert report.max_error < 1e-13, report
+
+
+@every()
+@pytest.mark.parametrize("padded", [False, True])
+def test_gradients_of_recomputed_blocks_have_the_same_bits(padded, row, batch, rng):
+    model = random_model(row, rng, dropout=0.2)
+    mask = np.arange(T) >= np.array([0, 2, 1])[:, None] if padded else None
+    found = []
+    for keep in ("activations", "inputs"):
+        logits, cache = model.forward(batch[0], np.random.default_rng(3), mask, keep=keep)
+        found.append(model.backward(np.cos(logits), cache))
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name])
+
+
+@every()
+def test_parts_of_a_batch_add_up_to_the_whole(row, batch, rng):
+    model, (ids, targets) = random_model(row, rng), batch
+    loss, grads = model.loss_and_grads(ids, targets)
+    g, count = model.store.zeros_like(), int((targets >= 0).sum())
+    total = sum(model.add_gradients(g, ids[i : i + 1], targets[i : i + 1], count=count) for i in range(B))
+    assert total == pytest.approx(loss, rel=1e-13)
+    for name, value in grads.items():
+        assert np.abs(value - g[name]).max() <= 1e-12 * np.abs(value).max(), name
+
+
+@every()
+def test_gradients_of_chosen_parameters_are_those_of_all(row, batch, rng):
+    model = random_model(row, rng)
+    _, grads = model.loss_and_grads(*batch)
+    for name in grads:
+        _, only = model.loss_and_grads(*batch, only=[name])
+        assert list(only) == [name]
+        assert np.abs(only[name] - grads[name]).max() <= 1e-13 * np.abs(grads[name]).max(), name
+
+
+@every()
+def test_float32_is_near_float64(row, batch, rng):
+    model = random_model(row, rng, np.float32)
+    loss, low = model.loss_and_grads(*batch)
+    _, high = model.astype(np.float64).loss_and_grads(*batch)
+    assert loss.dtype == np.float32 and {value.dtype for value in low.values()} == {np.dtype(np.float32)}
+    largest = max(np.abs(value).max() for value in high.values())
+    for name, value in high.items():
+        assert np.abs(low[name] - value).max() < 1e-4 * max(np.abs(value).max(), 1e-3 * largest), name
+
+
+@every()
+def test_a_config_counts_its_parameters(row, rng):
+    model = random_model(row, rng)
+    assert model.config.num_parameters == model.num_parameters == sum(v.size for v in model.parameters.values())
+
+
+@every(FIRST)
+def test_a_billion_layers_are_counted_and_refused(row):
+    family, config = CAUSAL[row]
+    (layers,) = {"n_layer", "num_layers"} & vars(config).keys()
+    with pytest.raises(MinigptError, match="of memory"):
+        family(type(config)(**vars(config) | {layers: 10**9}))
+
+
+@every()
+def test_no_token_sees_a_later_one(row, batch, rng):
+    model, ids = random_model(row, rng), batch[0]
+    changed = ids.copy()
+    changed[:, 5:] = (changed[:, 5:] + 1) % VOCABULARY
+    before, after = model.logits(ids), model.logits(changed)
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert (before[:, 5:] != after[:, 5:]).any(axis=(0, 2)).all()
+
+
+@every()
+def test_padding_changes_nothing(row, batch, rng):
+    model, ids = random_model(row, rng), batch[0]
+    padded = np.concatenate([np.zeros((B, 1), int), ids], axis=1)
+    mask, positions = np.ones((B, T + 1)), np.maximum(np.arange(T + 1) - 1, 0)
+    mask[:, 0] = 0
+    logits = model.logits(padded, mask, positions)[:, 1:]
+    np.testing.assert_allclose(logits, model.logits(ids), rtol=1e-10, atol=1e-12)
+
+
+@every()
+def test_decoding_is_the_same_with_and_without_a_cache(row, rng):
+    """Rows of unequal length, and on past the last position, where the context jumps."""
+    model = random_model(row, rng)
+    prompts = [rng.integers(0, VOCABULARY, n) for n in (2, 5, 4)]
+    settings = {"max_new_tokens": 2 * POSITIONS, "temperature": 0.8, "top_k": 5}
+    cached = model.generate(prompts, **settings)
+    for with_cache, without in zip(cached, model.generate(prompts, **settings, use_cache=False)):
+        np.testing.assert_array_equal(with_cache, without)
+
+
+@every()
+def test_greedy_decoding_is_the_argmax_of_logits(row, rng):
+    model = random_model(row, rng)
+    text = model.generate([[1, 2]], POSITIONS - 2, temperature=0)
+    np.testing.assert_array_equal(text[0, 2:], model.logits(text[:, :-1])[0, 1:].argmax(-1))
+
+
+@every()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_saved_model_is_loaded(dtype, row, tmp_path, rng):
+    model = random_model(row, rng, dtype)
+    model.save(tmp_path)
+    again = minigpt.load(tmp_path)
+    assert type(again) is type(model) and again.config == model.config and again.dtype == dtype
+    np.testing.assert_array_equal(again.store.vector, model.store.vector)
+
+
+@every()
+def test_a_model_that_transformers_has_is_written_and_read(row, tmp_path, rng):
+    """All but the recipe's: files both ways, and the same logits."""
+    model = random_model(row, rng)
+    try:
+        minigpt.to_huggingface(model, tmp_path)
+    except MinigptError:
+        assert row.startswith("recipe_gpt")
+        return
+    ids = rng.integers(0, VOCABULARY, (2, 5))
+    again = minigpt.from_huggingface(tmp_path)
+    assert type(again) is type(model) and hub.is_huggingface(tmp_path)
+    np.testing.assert_allclose(again.logits(ids), model.logits(ids), rtol=1e-11, atol=1e-12)
