@@ -23,7 +23,7 @@ class Scale:
     """y = dropout(x) * weight, written by hand."""
 
     def parameters(self):
-        return [Parameter("scale.weight", (C,), std=1.0)]
+        return [Parameter("scale.weight", (C,), "vector", std=1.0)]
 
     def forward(self, p, x, rng=None):
         h, dropped = dropout_forward(x, 0.4, rng)
@@ -41,7 +41,7 @@ class Read:
     """
 
     def parameters(self):
-        return [Parameter("read.weight", (M, C), std=1.0)]
+        return [Parameter("read.weight", (M, C), "hidden", std=1.0)]
 
     def forward(self, p, x, memory, bias, mask=None):
         seen = memory if mask is None else np.where(mask[:, :, None], memory, 0)

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from layer_gradients import check_layer, random_store
+from layer_gradients import random_store
 
+from minigpt import check_layer
 from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Smear, Store, TiedHead
 from minigpt.ops import ACTIVATIONS
 
@@ -32,16 +33,16 @@ def layer(request):
 
 
 def test_layer_gradients(layer, rng):
-    report = check_layer(layer, rng.standard_normal((B, T, C)), rng)
+    report = check_layer(layer, rng.standard_normal((B, T, C)))
     assert len(report.rows) == len(layer.parameters()) + 1
-    assert report.max_error < 1e-13, report
+    assert report.passed and not report.remarks, report
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_gradients_with_dropout(activation, rng):
     layer = MLP("f", C, F, activation=activation, dropout=0.4)
     x = rng.standard_normal((B, T, C))
-    assert check_layer(layer, x, rng, dropout_seed=1).max_error < 1e-13
+    assert check_layer(layer, x, dropout_seed=1).passed
     p = random_store(layer, rng)
     dropped = (layer.forward(p, x, rng)[0] == 0).mean()
     assert 0.1 < dropped < 0.7
@@ -50,7 +51,7 @@ def test_mlp_gradients_with_dropout(activation, rng):
 
 def test_embedding_gradients(rng):
     layer = Embedding("f", V, C)
-    assert check_layer(layer, rng.integers(0, V, (B, T)), rng).max_error < 1e-13
+    assert check_layer(layer, rng.integers(0, V, (B, T))).passed
 
 
 @pytest.mark.parametrize("position_ids", [[4, 0, 4], [[4, 0, 4], [0, 9, 6]]])
@@ -59,8 +60,8 @@ def test_learned_positions_gradients_with_ids(position_ids, rng):
     placed = SimpleNamespace(
         parameters=layer.parameters, forward=lambda p, x: layer.forward(p, x, np.array(position_ids)), backward=layer.backward
     )
-    report = check_layer(placed, rng.standard_normal((B, T, C)), rng)
-    assert report.max_error < 1e-13
+    report = check_layer(placed, rng.standard_normal((B, T, C)))
+    assert report.passed and not report.remarks, report
 
 
 class TiedEnds:
@@ -86,7 +87,7 @@ class TiedEnds:
 def test_tied_head_adds_to_the_gradient_of_its_table(rng):
     layer = TiedEnds()
     assert [p.name for p in layer.parameters()] == ["wte.weight"]
-    assert check_layer(layer, rng.integers(0, V, (B, T)), rng).max_error < 1e-13
+    assert check_layer(layer, rng.integers(0, V, (B, T))).passed
 
 
 def test_layer_run_twice_gives_the_sum_of_gradients(layer, rng):
