@@ -3,7 +3,7 @@ leaves everything as it was."""
 
 import ast
 import doctest
-import importlib.util
+import importlib
 import inspect
 import itertools
 import pkgutil
@@ -11,6 +11,7 @@ import sys
 import threading
 import types
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 import minigpt
 from minigpt import GPT, GPTConfig, museum, observe, ops
 from minigpt.layers import Linear, Store
+from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
 from minigpt.observe import Observer, first_not_finite, observing
 from minigpt.ops.linear import linear_forward
 
@@ -154,7 +156,7 @@ def test_forward_and_backward_are_seen_in_the_order_in_which_they_run(model, ids
 
 
 def test_activations_that_are_computed_again_are_seen_again(model, ids):
-    places = recorded(step_of(model, ids, **RECOMPUTE)).places()
+    places = recorded(step_of(model, ids)).places()
     assert places.count("h.1.mlp: gelu_tanh_forward") == 2
     assert places.count("h.1.mlp: gelu_tanh_backward") == places.count("wte: embedding_forward") == 1
 
@@ -293,31 +295,25 @@ def overflow_in(name, at):
         del function.__globals__["wrong"]
 
 
-RECOMPUTE = {"keep": "inputs"}
-
-
-def step_of(model, ids, **more):
+def step_of(model, ids):
     """A function that computes a model's loss and gradients."""
-    return lambda: model.add_gradients(model.store.zeros_like(), ids, ids, np.random.default_rng(0), **more)
+    return lambda: model.add_gradients(model.store.zeros_like(), ids, ids, np.random.default_rng(0), keep="inputs")
 
 
-GPT2 = {"dropout": 0.1, "activation": "gelu"}
-RECIPE = {"dropout": 0.1, "positions": "rotary", "qk_norm": True, "smear": True, "tie_embeddings": False}
+GPT2 = GPTConfig(V, T, LAYERS, H, C, dropout=0.1, activation="gelu")
+RECIPE = RecipeGPTConfig(V, T, LAYERS, H, C, dropout=0.1, tie_embeddings=False)
+LONG_RECIPE = replace(RECIPE, block_size=300)  # with memory-lean attention
 
 
-@pytest.mark.parametrize(("config", "length"), [(GPT2, T), (RECIPE, T), (RECIPE, 300)])
-def test_overflow_planted_in_any_op_is_named(config, length, rng):
-    if importlib.util.find_spec("minigpt.models.recipe_gpt") and config is RECIPE:
-        recipe = importlib.import_module("minigpt.models.recipe_gpt")
-        model = recipe.RecipeGPT(recipe.RecipeGPTConfig(V, length, LAYERS, H, C, **config), seed=0)
-    else:
-        model = GPT(GPTConfig(V, length, LAYERS, H, C, **config), seed=0)
-    run = step_of(model, rng.integers(0, V, (2, length)), **RECOMPUTE)
+@pytest.mark.parametrize("config", [GPT2, RECIPE, LONG_RECIPE], ids=["GPT", "RecipeGPT", "long RecipeGPT"])
+def test_overflow_planted_in_any_op_is_named(config, rng):
+    model = GPT(config, seed=0) if config is GPT2 else RecipeGPT(config, seed=0)
+    run = step_of(model, rng.integers(0, V, (2, config.block_size)))
     assert first_not_finite(run) is None
     calls = [call for call, _ in recorded(run).ended if call.part == "ops"]
     names = {call.name for call in calls}
     expected = {"linear", "layernorm", "dropout", "embedding", "cross_entropy"}
-    expected |= {"lean_attention" if length > T else "attention", "gelu" if config is GPT2 else "gelu_tanh"}
+    expected |= {"lean_attention" if config is LONG_RECIPE else "attention", "gelu" if config is GPT2 else "gelu_tanh"}
     expected |= {"learned_positions", "unembedding"} if config is GPT2 else {"rotary", "rmsnorm", "smear"}
     assert names == {f"{op}_{way}" for op in expected for way in ("forward", "backward")}
     for name in sorted(names):
@@ -341,7 +337,18 @@ def test_overflow_that_numbers_make_is_named(model, ids):
         p[parameter][...] = before
     logits, cache = model.forward(ids)
     place = first_not_finite(lambda: model.backward(np.full_like(logits, 1e38), cache))
-    assert place.endswith(": unembedding_backward")
+    assert place == "head: unembedding_backward"
+
+
+def test_a_model_is_asked_where_its_numbers_go_wrong(model, ids):
+    assert model.first_not_finite({"ids": ids, "targets": ids}) is None
+    model.parameters["h.1.attn.c_attn.weight"][...] = 1e30
+    before = model.store.vector.copy()
+    assert model.first_not_finite(ids, ids) == "h.1.attn: attention_forward"
+    rng = np.random.default_rng(3)
+    assert model.first_not_finite({"ids": ids, "targets": ids}, rng=rng, count=7) == "h.1.attn: attention_forward"
+    assert rng.bit_generator.state != np.random.default_rng(3).bit_generator.state  # its dropout was drawn
+    np.testing.assert_array_equal(before, model.store.vector)
 
 
 def test_sum_that_overflows_between_ops_is_told_from_an_op_that_does(model, ids):

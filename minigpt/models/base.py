@@ -6,6 +6,7 @@ from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
+from minigpt.observe import first_not_finite
 
 
 class Model:
@@ -78,6 +79,14 @@ class Model:
         grads = self.store.zeros_like(only)
         loss = self.add_gradients(grads, batch, targets, rng)
         return loss, dict(grads)
+
+    def first_not_finite(self, batch, targets=None, rng=None, *, count=None):
+        """Where numbers first go wrong in a batch's loss or gradients, None where nowhere; the parameters are taken as they are.
+
+        Arguments as for `loss` -> "h.0.attn: rmsnorm_forward", as observe.first_not_finite says. One block's activations at a time.
+        """
+        gradient = self.store.zeros_like()
+        return first_not_finite(lambda: self.add_gradients(gradient, batch, targets, rng, count=count, keep="inputs"))
 
     def save(self, directory, tokenizer=None):
         """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch (minigpt.checkpoint.save)."""

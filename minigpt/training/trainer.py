@@ -15,7 +15,6 @@ from minigpt.errors import MinigptError
 from minigpt.machine import check_memory, check_threads, describe_settings, thread_settings, usable_threads
 from minigpt.models import load
 from minigpt.objectives import NextToken
-from minigpt.observe import first_not_finite
 from minigpt.optim import SCHEDULES, clip_by_norm
 from minigpt.training.diagnosis import diagnosis, first_not_finite_name
 from minigpt.training.interrupt import Interrupted, StopRequest
@@ -33,11 +32,11 @@ from minigpt.training.run_files import (
 )
 from minigpt.training.run_lock import RunLock
 from minigpt.training.step import (
-    add_gradients,
     compute_gradients,
     count_of,
     draw_parts,
     evaluate,
+    generator,
     make_optimizer,
     training_memory,
 )
@@ -231,16 +230,11 @@ class Trainer:
         """Where the numbers of this step first went wrong, as a message."""
         parts = self.parts()
         count = count_of(parts)
-        places = (self.first_not_finite(part, count) for part in parts)
+        streams = (generator(self.config, self.step, part.micro, part.shard + 1) for part in parts)
+        places = (self.model.first_not_finite(part.batch, rng=rng, count=count) for part, rng in zip(parts, streams))
         what = diagnosis(loss, self.model.parameters, self.gradients[0], places)
         last = self.out / LAST
         return f"step {self.step + 1}: {what}. {last} holds the last good checkpoint; a lower learning rate may help"
-
-    def first_not_finite(self, part, count):
-        """The place where numbers first go wrong in one part of this step, None where nowhere."""
-        gradient = self.model.store.zeros_like()
-        settings = {"step": self.step, "count": count, "recompute": True}
-        return first_not_finite(lambda: add_gradients(self.model, gradient, part, self.config, **settings))
 
     def write_metrics(self, norm, lr, val_loss):
         """Add a row to metrics.jsonl -> the row."""

@@ -1,0 +1,140 @@
+"""The fields of every cache stand in the order in which the forward pass makes them; none is missing.
+
+The observer sees the ops' caches come into being; a walk of the cache's fields meets them, by
+identity, in the same order.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from minigpt import GPT, GPTConfig, observe, ops
+from minigpt.layers import (
+    MLP,
+    Attention,
+    CrossAttention,
+    DecoderBlock,
+    Embedding,
+    LayerNorm,
+    LearnedPositions,
+    Linear,
+    PostNormBlock,
+    PreNormBlock,
+    RMSNorm,
+    Shared,
+    Smear,
+    Store,
+    TiedHead,
+)
+from minigpt.models import FAMILIES
+from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
+from minigpt.observe import Observer, observing
+
+V, T, S, C, M, H, F, LAYERS, B = 11, 6, 7, 8, 10, 2, 12, 3, 5
+# vocabulary, time, tokens of the memory, channels, those of the memory, heads, hidden, blocks, batch
+
+
+class OpCaches(Observer):
+    """Keeps the caches of all ops, in the order in which they are made."""
+
+    def __init__(self):
+        self.made = []
+
+    def leave(self, call, outputs):
+        if call.part == "ops" and call.direction == "forward" and not any(outputs[1] is cache for cache in self.made):
+            self.made.append(outputs[1])
+
+
+def walked(value, wanted):
+    """The caches among the wanted that a nest of tuples and lists holds, an inner one before its outer: yields them."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from walked(part, wanted)
+        if any(value is cache for cache in wanted):
+            yield value
+
+
+def assert_in_order(run):
+    """run() -> y, cache: a walk meets every cache that its ops made, in the order in which they did."""
+    with observing(OpCaches()) as caches:
+        _, cache = run()
+    met = list(walked(cache, caches.made))
+    assert [type(one).__name__ for one in met] == [type(one).__name__ for one in caches.made]
+    assert all(a is b for a, b in zip(met, caches.made))
+    assert met
+
+
+def block_parts(name="h"):
+    """What a block is made of: norm, attention, norm, MLP."""
+    attn = Attention(f"{name}.attn", C, H, causal=True, qk_norm=True, dropout=0.1)
+    return LayerNorm(f"{name}.ln_1", C), attn, RMSNorm(f"{name}.ln_2", C), MLP(f"{name}.mlp", C, F, dropout=0.1)
+
+
+CROSS = CrossAttention("cross", C, H, memory_channels=M, dropout=0.1)
+LN_1, ATTN, LN_2, FEED_FORWARD = block_parts()
+LAYERS_OF_ALL_KINDS = [
+    Linear("linear", C, F),
+    LayerNorm("ln", C),
+    RMSNorm("rms", C),
+    LearnedPositions("wpe", T, C),
+    Smear("smear", C),
+    TiedHead("head", Embedding("wte", V, C)),
+    Embedding("wte", V, C),
+    *(MLP("mlp", C, F, activation=name, dropout=0.1) for name in ops.ACTIVATIONS),
+    ATTN,
+    CROSS,
+    PreNormBlock(LN_1, ATTN, LN_2, FEED_FORWARD),
+    PostNormBlock(LN_1, ATTN, LN_2, FEED_FORWARD),
+    DecoderBlock(LN_1, ATTN, LayerNorm("ln_cross", C), CROSS, LN_2, FEED_FORWARD),
+]
+
+
+def shared(rng):
+    """All that blocks may share."""
+    rotary = tuple(table[:T] for table in ops.rotary_table(T, C // H))
+    padding = np.arange(T) < rng.integers(3, T + 1, (B, 1))
+    memory, memory_padding = rng.standard_normal((B, S, M)), np.arange(S) < rng.integers(3, S + 1, (B, 1))
+    return Shared(padding, rng.standard_normal((1, H, T, T)), memory, memory_padding, rotary)
+
+
+@pytest.mark.parametrize("layer", LAYERS_OF_ALL_KINDS, ids=lambda layer: type(layer).__name__)
+def test_cache_of_a_layer_stands_in_the_order_of_its_forward(layer, rng):
+    parameters = layer.parameters() or [layer.weight]
+    p = Store.initialised(parameters, rng, np.float64)
+    x = rng.integers(0, V, (B, T)) if isinstance(layer, Embedding) else rng.standard_normal((B, T, C))
+    given = {"rng": rng, "shared": shared(rng)}
+    given = {name: given[name] for name in inspect.signature(layer.forward).parameters if name in given}
+    assert_in_order(lambda: layer.forward(p, x, **given))
+
+
+def test_no_kind_of_layer_and_no_family_is_left_out():
+    library = {owner for owner in observe.layer_classes() if owner.__module__.startswith("minigpt.layers")}
+    assert {type(layer) for layer in LAYERS_OF_ALL_KINDS} == library
+    assert {type(model).model_type for model in MODELS} == set(FAMILIES)
+
+
+MODELS = [
+    GPT(GPTConfig(V, T, LAYERS, H, C, dropout=0.1)),
+    GPT(GPTConfig(V, T, LAYERS, H, C, dropout=0.1, tie_embeddings=False)),
+    RecipeGPT(RecipeGPTConfig(V, T, LAYERS, H, C, dropout=0.1)),
+    RecipeGPT(RecipeGPTConfig(V, T, LAYERS, H, C, dropout=0.1, positions="learned")),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_cache_of_a_model_stands_in_the_order_of_its_forward(model, rng):
+    ids = rng.integers(0, V, (B, T))
+    assert_in_order(lambda: model.forward(ids, rng, attention_mask=np.arange(T) < 4 + np.zeros((B, 1))))
+
+
+@pytest.mark.parametrize("spoil", [lambda cache: cache[::-1], lambda cache: cache[:-1]], ids=["reversed", "cut"])
+def test_cache_out_of_order_or_with_a_part_missing_is_seen(spoil, rng):
+    p = Store.initialised(FEED_FORWARD.parameters(), rng, np.float64)
+
+    def run():
+        y, cache = FEED_FORWARD.forward(p, rng.standard_normal((B, T, C)), rng)
+        return y, spoil(tuple(cache))
+
+    with pytest.raises(AssertionError):
+        assert_in_order(run)
