@@ -21,8 +21,8 @@ Errors are measured as: largest error divided by the larger of this array's larg
 from minigpt.gradcheck.comparison import compare
 from minigpt.gradcheck.droppers import NotComplexSafe
 from minigpt.gradcheck.handing import is_floating
-from minigpt.gradcheck.layer import check_layer, random_store
-from minigpt.gradcheck.model import check_gradients, errors_by_step
+from minigpt.gradcheck.layer import LayerFunction, check_layer, random_store
+from minigpt.gradcheck.model import Losses, check_gradients, errors_by_step
 from minigpt.gradcheck.numeric import STEP, central_difference, complex_step
 from minigpt.gradcheck.op import check_op
 from minigpt.gradcheck.report import GAP_LIMIT, LIMIT, Report, Row
@@ -31,6 +31,8 @@ __all__ = [
     "GAP_LIMIT",
     "LIMIT",
     "STEP",
+    "LayerFunction",
+    "Losses",
     "NotComplexSafe",
     "Report",
     "Row",

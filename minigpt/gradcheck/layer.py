@@ -51,7 +51,18 @@ def check_layer(
     for name, function in (("share", share), ("collect", collect)):
         if function is not None:
             check_function(name, function)
-    return Layer(layer, inputs, store, dropout_seed, share, collect, constants, method=method, seed=seed).check(step)
+    function = LayerFunction(
+        layer,
+        inputs,
+        store=store,
+        dropout_seed=dropout_seed,
+        share=share,
+        collect=collect,
+        constants=constants,
+        method=method,
+        seed=seed,
+    )
+    return function.check(step)
 
 
 def random_store(layer, rng, dtype=np.float64):
@@ -61,10 +72,25 @@ def random_store(layer, rng, dtype=np.float64):
     return store
 
 
-class Layer(Pair):
-    """A layer with a store and inputs, as a forward and a backward of named values."""
+class LayerFunction(Pair):
+    """A layer as a forward and a backward of named values: its parameters and its inputs together.
 
-    def __init__(self, layer, inputs, store, dropout_seed, share, collect, constants, *, method, seed):
+    Arguments as for check_layer; constants: a mapping of forward's further keywords.
+    """
+
+    def __init__(
+        self,
+        layer,
+        inputs,
+        *,
+        store=None,
+        dropout_seed=None,
+        share=None,
+        collect=None,
+        constants=None,
+        method="complex",
+        seed=0,
+    ):
         inputs = inputs if isinstance(inputs, Mapping) else {"x": inputs}
         if "x" not in inputs:
             names = ", ".join(map(str, inputs)) or "nothing"
@@ -76,15 +102,14 @@ class Layer(Pair):
         if both:
             raise MinigptError(f"{both[0]} is the name of an input and of a parameter")
         super().__init__({**self.inputs, **self.store}, method=method, seed=seed)
-        self.layer, self.constants, self.dropout_seed = layer, constants, dropout_seed
+        self.layer, self.constants, self.dropout_seed = layer, constants or {}, dropout_seed
         self.share = share or dict
         self.collect = collect or (lambda arrays: {f"d{name}": array for name, array in arrays.items()})
 
     def forward(self, values):
-        """y and cache at these values of inputs and parameters."""
+        """y and cache at these values of inputs and parameters, in their dtype."""
         kinds = [x.dtype for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind in "fc"]
-        dtype = np.result_type(np.float64, *kinds)
-        p = self.store.astype(dtype)
+        p = self.store.astype(np.result_type(*kinds) if kinds else np.float64)
         for name in p:
             p[name][...] = values[name]
         values.update(p)  # so that what forward writes into p is seen
@@ -94,8 +119,9 @@ class Layer(Pair):
 
     def backward(self, dy, cache, start=None):
         """name -> gradient, added into zeros, or into the arrays of `start`."""
-        g = self.store.zeros_like()
-        sums = {name: np.zeros_like(x) for name, x in self.inputs.items() if name != "x" and is_floating(x)}
+        dtype = np.result_type(*(dy if isinstance(dy, tuple) else (dy,)))
+        g, further = self.store.astype(dtype), [name for name in self.inputs if name != "x"]
+        sums = {name: np.empty_like(self.inputs[name], dtype) for name in further if is_floating(self.inputs[name])}
         for name, array in {**g, **sums}.items():
             array[...] = 0 if start is None else start[name]
         dx = self.layer.backward(g, dy, cache, **self.collect(sums))

@@ -9,8 +9,8 @@ import types
 
 import numpy as np
 
-from minigpt.gradcheck import LIMIT, compare
-from minigpt.layers import MLP, Attention, CrossAttention, LayerNorm, PostNormBlock, Shared, SharedGradients, Store
+from minigpt.gradcheck import LIMIT, LayerFunction, Losses, compare, random_store
+from minigpt.layers import MLP, Attention, CrossAttention, LayerNorm, PostNormBlock, Shared, SharedGradients
 from minigpt.models.recipe_gpt import gpt_or_recipe
 from minigpt.museum.planting import Finding, replaced
 from minigpt.ops import activations, attention, dropout, embedding, lean_attention, linear, loss, normalization, positions, smear, softmax
@@ -86,49 +86,40 @@ def model_check(lean=False, dropout_seed=5, **changes):
 
     def check(method="complex"):
         with replaced(attend, "__kwdefaults__", attend.__kwdefaults__ | ({"lean_from": 2, "block": 2} if lean else {})):
-            model, batch = random_model(np.float64 if method == "complex" else np.float32, **{"dropout": 0.2} | changes), random_batch()
-            _, analytic = model.loss_and_grads(*batch, np.random.default_rng(dropout_seed))
+            model = random_model(np.float64 if method == "complex" else np.float32, **{"dropout": 0.2} | changes)
+            losses = Losses(model, *random_batch(), dropout_seed)
             arrays = {name: value.copy() for name, value in model.parameters.items()}
-            stepped = model.astype(np.complex128 if method == "complex" else np.float32)
-
-            def objective(a):
-                for name, value in a.items():
-                    stepped.parameters[name][...] = value
-                return stepped.loss(*batch, np.random.default_rng(dropout_seed))
-
-            return judged(measure(objective, arrays, analytic, method), limit_of(method), nearest_to_loss=True)
+            errors = measure(losses.loss, arrays, losses.gradients(arrays), method)
+            return judged(errors, limit_of(method), nearest_to_loss=True)
 
     return check
 
 
 def layer_check(make, shapes):
-    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x, and of memory or bias where the layer reads them.
+    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x, and of memory or bias.
 
-    The gradients of what is shared are added to ones that are there already, as where several layers read one memory.
+    The gradients of what is shared are added to ones that are there already, as where several layers
+    read one memory.
     """
 
     def check(method="complex"):
         dtype = np.float64 if method == "complex" else np.float32
         layer, rng = make(), np.random.default_rng(4)
-        store = Store(layer.parameters(), dtype=dtype)
-        store.vector[:] = 0.7 * rng.standard_normal(store.vector.size)
+        store = random_store(layer, rng, dtype)
         inputs = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
-        names = [name for name in inputs if name != "x"]
-
-        def forward(arrays):
-            p = store.astype(arrays["x"].dtype)
-            for name in p:
-                p[name][...] = arrays[name]
-            shared = {"shared": Shared(**{name: arrays[name] for name in names})} if names else {}
-            return layer.forward(p, arrays["x"], np.random.default_rng(6), **shared)
-
+        function = LayerFunction(
+            layer, inputs, store=store, dropout_seed=6,
+            share=lambda further: {"shared": Shared(**further)} if further else {},
+            collect=lambda sums: {"dshared": SharedGradients(**sums)} if sums else {},
+        )  # fmt: skip
         arrays = {**inputs, **{name: value.copy() for name, value in store.items()}}
-        y, cache = forward(arrays)
-        dy, g = rng.standard_normal(y.shape).astype(dtype), store.zeros_like()
-        sums = SharedGradients(**{name: np.ones_like(inputs[name]) for name in names})
-        dx = layer.backward(g, dy, cache, *([sums] if names else []))
-        analytic = {"x": dx, **{name: getattr(sums, name) - 1 for name in names}, **g}
-        return judged(measure(lambda a: (forward(a)[0] * dy).sum(), arrays, analytic, method), limit_of(method), nearest_to_loss=True)
+        y, cache = function.forward(dict(arrays))
+        dy = rng.standard_normal(y.shape).astype(dtype)
+        start = {name: float(name in inputs) for name in arrays}
+        grads = function.backward(dy, cache, start)
+        analytic = {name: grads[name] - (start[name] if name != "x" else 0) for name in arrays}
+        errors = measure(lambda a: (function.forward(dict(a))[0] * dy).sum(), arrays, analytic, method)
+        return judged(errors, limit_of(method), nearest_to_loss=True)
 
     return check
 

@@ -98,7 +98,7 @@ EXHIBITS = [
     ),
     other(
         "checker: a layer's gradients collected into zeros alone",
-        Edit("gradcheck.layer", "Layer.finish", "self.draws.standard_normal(g.shape)", "0 * g"),
+        Edit("gradcheck.layer", "LayerFunction.finish", "self.draws.standard_normal(g.shape)", "0 * g"),
         RUNG, verdicts, "gradients overwritten",
         "the layer passes, and in training each micro-batch overwrites the one before",
     ),
