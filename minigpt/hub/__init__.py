@@ -20,6 +20,7 @@ __all__ = ["describe", "from_huggingface", "is_huggingface", "to_huggingface", "
 
 FAMILIES = {  # model_type in their config.json -> module of ours, imported when it is used
     "gpt2": "minigpt.hub.gpt2",
+    "gpt_neo": "minigpt.hub.gpt_neo",
 }
 CALLED = {"gpt": "gpt2", "recipe_gpt": "gpt2"}  # our model_type -> theirs, where they differ
 

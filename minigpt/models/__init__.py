@@ -6,6 +6,7 @@ from minigpt import checkpoint
 
 FAMILIES = {  # model_type in config.json -> module, imported when it is used
     "gpt": "minigpt.models.gpt",
+    "gpt_neo": "minigpt.models.gpt_neo",
     "recipe_gpt": "minigpt.models.recipe_gpt",
 }
 

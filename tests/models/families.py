@@ -5,10 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
 
 VOCABULARY, POSITIONS = 11, 9
 GPT_SIZES = {"vocab_size": VOCABULARY, "block_size": POSITIONS, "n_layer": 2, "n_head": 2, "n_embd": 8}
+NEO_SIZES = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "hidden_size": 6, "num_layers": 2}
+NEO_SIZES |= {"num_heads": 2, "window_size": 3}
+ALL_LOCAL = {"attention_layers": ("local", "local"), "intermediate_size": 10, "activation": "relu"}
 
 CAUSAL = {  # name of a row -> model, config: each predicts the next of VOCABULARY tokens and sees POSITIONS of them
     "gpt": (GPT, GPTConfig(**GPT_SIZES)),
@@ -16,6 +20,8 @@ CAUSAL = {  # name of a row -> model, config: each predicts the next of VOCABULA
     "recipe_gpt": (RecipeGPT, RecipeGPTConfig(**GPT_SIZES)),
     "recipe_gpt rotary": (RecipeGPT, RecipeGPTConfig(**GPT_SIZES, smear=False, qk_norm=False)),
     "recipe_gpt smear": (RecipeGPT, RecipeGPTConfig(**GPT_SIZES, positions="learned", qk_norm=False)),
+    "gpt_neo": (GPTNeo, GPTNeoConfig(**NEO_SIZES)),
+    "gpt_neo untied": (GPTNeo, GPTNeoConfig(**NEO_SIZES, **ALL_LOCAL, tie_embeddings=False)),
 }
 
 
