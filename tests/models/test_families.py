@@ -6,6 +6,8 @@ from families import CAUSAL, POSITIONS, VOCABULARY, random_model
 
 import minigpt
 from minigpt import MinigptError, hub, models
+from minigpt.objectives import Batch
+from minigpt.observe import Observer, observing
 
 B, T = 3, 8
 FIRST = [row for row in CAUSAL if " " not in row]  # one of each family
@@ -75,6 +77,63 @@ def test_gradients_of_chosen_parameters_are_those_of_all(row, batch, rng):
         _, only = model.loss_and_grads(*batch, only=[name])
         assert list(only) == [name]
         assert np.abs(only[name] - grads[name]).max() <= 1e-13 * np.abs(grads[name]).max(), name
+
+
+class Products(Observer):
+    """Notes the layers that computed a dweight product."""
+
+    def __init__(self):
+        self.layers = []
+
+    def leave(self, call, outputs):
+        if call.name in ("linear_backward", "unembedding_backward") and outputs[1] is not None:
+            self.layers.append(call.place.partition(":")[0])
+
+
+@every()
+def test_no_dweight_product_is_computed_for_parameters_that_are_not_chosen(row, batch, rng):
+    model = random_model(row, rng)
+    weights = [name for name in model.parameters if name.endswith("c_proj.weight") and ".1." in name]
+    for only in (weights, [name for name in model.parameters if name.endswith("bias")], []):
+        products = Products()
+        with observing(products):
+            loss, grads = model.loss_and_grads(*batch, only=only)
+        assert loss == model.loss(*batch) and grads.keys() == set(only)
+        assert set(products.layers) == {name.removesuffix(".weight") for name in only if name.endswith(".weight")}
+    products = Products()
+    with observing(products):
+        model.loss_and_grads(*batch)
+    assert len(products.layers) >= 9  # four a block, and the head
+    with pytest.raises(MinigptError, match="only: there is no parameter 'wrong'"):
+        model.loss_and_grads(*batch, only=["wrong"])
+
+
+@every()
+def test_wiring_has_no_side_effects(row, rng):
+    model = random_model(row, rng)
+    before = dict(vars(model))
+    layers = model.wire(model.config)
+    assert vars(model) == before
+    assert not {id(layer) for layer in layers.values() if layer is not None} & {id(value) for value in before.values()}
+
+
+@every()
+def test_a_batch_of_named_arrays_is_ids_and_targets(row, batch, rng):
+    """Also with a generator by place or by name, and with padding."""
+    model, (ids, targets) = random_model(row, rng, dropout=0.2), batch
+    arrays = {"ids": ids, "targets": targets}
+    for named in (arrays, Batch(arrays)):
+        assert model.loss(named, rng=np.random.default_rng(1)) == model.loss(ids, targets, np.random.default_rng(1))
+        loss, grads = model.loss_and_grads(named, rng=np.random.default_rng(1))
+        again, same = model.loss_and_grads(ids, targets, np.random.default_rng(1))
+        assert loss == again
+        for name, value in same.items():
+            np.testing.assert_array_equal(grads[name], value)
+    mask = np.arange(T) >= np.array([0, 2, 1])[:, None]
+    assert model.loss(arrays | {"attention_mask": mask}) != model.loss(arrays)
+    for wrong, words in (({"ids": ids}, "targets is missing"), (arrays | {"labels": ids}, "'labels' is not read")):
+        with pytest.raises(MinigptError, match=words):
+            model.loss(wrong)
 
 
 @every()
