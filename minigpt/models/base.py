@@ -1,5 +1,7 @@
 """What every model family shares: layers wired from a config, parameters in a store, loss and gradients, saving."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from minigpt import checkpoint
@@ -71,8 +73,11 @@ class Model:
     def loss_and_grads(self, batch, targets=None, rng=None, *, only=None):
         """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments and errors as for `loss`.
 
-        only: names of the parameters whose gradients are wanted; products for the others are not computed.
+        A generator may stand right after a batch of named arrays: loss_and_grads(batch, rng). only: names of the parameters
+        whose gradients are wanted; products for the others are not computed.
         """
+        if rng is None and isinstance(batch, Mapping) and hasattr(targets, "random"):
+            targets, rng = None, targets
         for name in only or ():
             if name not in self.store:
                 raise MinigptError(f"only: there is no parameter {name!r}")

@@ -125,6 +125,7 @@ def test_a_batch_of_named_arrays_is_ids_and_targets(row, batch, rng):
     for named in (arrays, Batch(arrays)):
         assert model.loss(named, rng=np.random.default_rng(1)) == model.loss(ids, targets, np.random.default_rng(1))
         loss, grads = model.loss_and_grads(named, rng=np.random.default_rng(1))
+        assert model.loss_and_grads(named, np.random.default_rng(1))[0] == loss
         again, same = model.loss_and_grads(ids, targets, np.random.default_rng(1))
         assert loss == again
         for name, value in same.items():
