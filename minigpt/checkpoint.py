@@ -116,15 +116,18 @@ def load_state(directory, shapes=None):
     directory = Path(directory)
     values = load_state_values(directory)
     tensors = read_current(directory, read_manifest(directory), STATE_TENSORS, lambda path: read_tensors(path, shapes))
-    return None if values is None or tensors is None else (values, tensors)
+    if values is None and tensors is None:
+        return None
+    for name, part in ((STATE, values), (STATE_TENSORS, tensors)):
+        if part is None:
+            raise MinigptError(f"{directory}: {name} is missing")
+    return dict(values.items()), tensors
 
 
 def load_state_values(directory):
-    """The first part of load_state alone: a dict, None where there is none. What is in it has still
-    to be checked, by files.Values.
-    """
+    """The first part of load_state alone, as files.Values, None where there is none."""
     directory = Path(directory)
-    return read_current(directory, read_manifest(directory), STATE, lambda path: dict(read_json(path).items()))
+    return read_current(directory, read_manifest(directory), STATE, read_json)
 
 
 def load_parameters(directory, manifest, config, parameters_of):

@@ -172,14 +172,13 @@ class Values:
             raise MinigptError(f"{self._name(key)} has {len(values)} entries, it must have {length}")
         return values
 
-    def numbers(self, key, *, length=None, default=REQUIRED):
-        """A list of finite numbers."""
+    def numbers(self, key, *, at_least=None, at_most=None, length=None, default=REQUIRED):
+        """A list of finite numbers within limits."""
         values = self.list(key, length=length, default=default)
-        return (
-            values
-            if values is default
-            else [checks.number(f"{self._name(key)}[{i}]", value) for i, value in enumerate(values)]
-        )
+        if values is default:
+            return values
+        limits = {"at_least": at_least, "at_most": at_most}
+        return [checks.number(f"{self._name(key)}[{i}]", value, **limits) for i, value in enumerate(values)]
 
     def texts(self, key, *, default=REQUIRED):
         """A list of strings."""

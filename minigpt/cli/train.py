@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt import checkpoint
 from minigpt.cli.options import MODEL_OPTIONS, add_config_options, add_field, default_of, field_names, given
 from minigpt.cli.terminal import PROGRAM, command_line, say, visible
 from minigpt.data import read_text, split, tiny_shakespeare
@@ -25,7 +24,7 @@ from minigpt.training.run_files import (
     PROFILE_CHART,
     PROFILE_FIGURES,
     check_profile_files,
-    check_state,
+    read_state,
 )
 
 
@@ -123,9 +122,7 @@ def run_settings(args, saved):
     model, training = PRESETS[args.preset or "default"]
     settings = model | training
     if saved is not None:
-        values = checkpoint.load_state_values(saved)
-        check_state(values, saved)
-        saved_settings = dataclasses.asdict(load(saved).config) | values["config"]
+        saved_settings = dataclasses.asdict(load(saved).config) | dataclasses.asdict(read_state(saved).config)
         settings = saved_settings | (settings if args.preset else {})
     settings |= given(args, TrainConfig) | {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
     check_threads(args.threads)

@@ -24,12 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt import checkpoint
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json, read_text, write_atomically
 from minigpt.models import load
-from minigpt.training.run_files import check_state, read_metrics
+from minigpt.training.run_files import read_metrics, read_state
 from minigpt.training.trainer import REPORT_INTERVAL
 
 FOLDER = Path(__file__).with_name("bands")
@@ -149,9 +148,12 @@ def smoothed(rows, window):
     metrics.jsonl, each a mean since the row before it.
 
     The same for any interval between rows, up to the part of a row that the window cuts off. ->
-    (N,) array
+    (N,) array. MinigptError for rows that are not in the order of their steps.
     """
     steps = np.array([0] + [row["step"] for row in rows], float)
+    if (np.diff(steps) <= 0).any():
+        after = rows[int(np.argmax(np.diff(steps) <= 0))]["step"]
+        raise MinigptError(f"metrics: step {after} is not above the step of the row before it")
     total = np.concatenate([[0.0], np.cumsum(np.diff(steps) * [row["train_loss"] for row in rows])])
     start = np.maximum(steps[1:] - window, 0)
     return (total[1:] - np.interp(start, steps, total)) / (steps[1:] - start)
@@ -191,13 +193,10 @@ def make_band(preset, folders):
         raise MinigptError(f"a band of {len(folders)} runs, at least {FEWEST} are needed")
     runs, train, val, first = [], [], [], None
     for folder in folders:
-        values, rows = checkpoint.load_state_values(folder / "last"), read_metrics(folder / "metrics.jsonl")
-        check_state(values, folder / "last")
-        config = values["config"]
-        if not rows or rows[-1]["step"] != config["steps"] or values["step"] != config["steps"]:
-            raise MinigptError(
-                f"{folder}: after step {values['step']} of {config['steps']}, a band is made of finished runs"
-            )
+        state, rows = read_state(folder / "last"), read_metrics(folder / "metrics.jsonl")
+        config, steps = dataclasses.asdict(state.config), state.config.steps
+        if not rows or "val_loss" not in rows[-1] or not rows[-1]["step"] == state.step == steps:
+            raise MinigptError(f"{folder}: after step {state.step} of {steps}, a band is made of finished runs")
         model = dataclasses.asdict(load(folder / "last").config)
         made = {f"model {field}": value for field, value in model.items()}
         made |= {f"{field}": value for field, value in config.items() if field not in FREE}
@@ -214,8 +213,8 @@ def make_band(preset, folders):
                     else f" is {made.get(field)!r}, {first.get(field)!r} in {folders[0]}"
                 )
                 raise MinigptError(f"{folder}: {field}{difference or f' are not those of {folders[0]}'}")
-        window = max(1, round(WINDOW * config["steps"]))
-        runs.append({"seed": config["seed"], "text": values["data_sha256"], "val_loss": round(rows[-1]["val_loss"], 5)})
+        window = max(1, round(WINDOW * steps))
+        runs.append({"seed": config["seed"], "text": state.data_sha256, "val_loss": round(rows[-1]["val_loss"], 5)})
         train.append(smoothed(rows, window))
         val.append([row["val_loss"] for row in rows if "val_loss" in row])
     if len({(run["seed"], run["text"]) for run in runs}) < len(runs):

@@ -4,13 +4,15 @@ resumed run must have in common with it.
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from minigpt import checkpoint
 from minigpt.checks import LARGEST_SIZE, shortened
 from minigpt.errors import MinigptError
-from minigpt.files import REQUIRED, Missing, Values, parse_json, read_bytes, read_json, write_atomically
+from minigpt.files import REQUIRED, Missing, parse_json, read_bytes, read_json, write_atomically
 from minigpt.training.config import TrainConfig
 
 LARGEST_LOSS = 1e38  # of float32; what is far larger can't be drawn either
@@ -58,7 +60,13 @@ def keep_metrics(path, step, say=print):
     """
     if path.exists() and not is_metrics_file(path):
         raise MinigptError(f"{path} was not written by a run, and this one would write there; move it away")
-    kept = [row for row in read_metrics(path, say) if row["step"] <= step]
+    kept, last = [], 0
+    for row in read_metrics(path, say):
+        if last < row["step"] <= step:
+            kept.append(row)
+            last = row["step"]
+        elif row["step"] <= last:
+            say(f"{path}: step {row['step']} stands after step {last}; its row is left out")
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
@@ -68,7 +76,7 @@ def parse_row(line):
     """
     try:
         row = parse_json(line, "row")
-        row.whole("step", at_least=0, at_most=LARGEST_SIZE)
+        row.whole("step", at_least=1, at_most=LARGEST_SIZE)
         for key in ("train_loss", "seconds", "val_loss"):
             row.number(key, at_least=0, at_most=LARGEST_LOSS, default=REQUIRED if key == "train_loss" else 0)
     except MinigptError:
@@ -185,27 +193,36 @@ def check_same_run(saved, given, directory):
             )
 
 
-def check_state(values, directory):
-    """MinigptError where a trainer's state, a dict, is missing, or lacks what a run needs to go on.
+class RunState(NamedTuple):
+    """What a run saves beside its model and its optimizer's arrays."""
 
-    A setting that is newer than the run is filled in: it had its default's effect.
+    step: int  # updates that are done
+    seconds: float  # of training
+    best: float  # validation loss, infinite before the first one
+    losses: list  # of the steps since the last row of metrics
+    config: TrainConfig
+    data_sha256: str | None  # of the text
+
+
+def read_state(directory):
+    """The RunState in a checkpoint folder; a setting that is newer than the run has its default.
+
+    MinigptError where there is none, and where it is damaged.
     """
+    values = checkpoint.load_state_values(directory)
     if values is None:
         raise MinigptError(f"{directory}: a model without a trainer's state, it can't be resumed")
-    state = Values(values, f"{directory}: trainer.json is damaged")
-    state.whole("step", at_least=0)
-    state.number("seconds", at_least=0)
-    state.number("best", default=None)
-    state.numbers("losses")
-    state.text("data_sha256", default=None)
-    config = state.section("config")
-    fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    config, known = values.section("config"), {field.name for field in dataclasses.fields(TrainConfig)}
     for name in config:
-        if name not in fields:
-            raise MinigptError(
-                f"{directory}: the run has a setting {shortened(name)}, which this version of minigpt does not know"
-            )
-    for name, default in fields.items():
-        if values["config"].setdefault(name, default) is dataclasses.MISSING:
-            raise MinigptError(f"{directory}: trainer.json is damaged, the setting {name} is missing")
-    config.config(TrainConfig)
+        if name not in known:
+            unknown = f"a setting {shortened(name)}, which this version of minigpt does not know"
+            raise MinigptError(f"{directory}: the run has {unknown}")
+    best = values.number("best", at_least=0, at_most=LARGEST_LOSS, default=None)
+    return RunState(
+        step=values.whole("step", at_least=0, at_most=LARGEST_SIZE),
+        seconds=values.number("seconds", at_least=0, at_most=LARGEST_LOSS),
+        best=math.inf if best is None else best,
+        losses=values.numbers("losses", at_least=0, at_most=LARGEST_LOSS),
+        config=config.config(TrainConfig),
+        data_sha256=values.text("data_sha256", default=None),
+    )

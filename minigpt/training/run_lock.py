@@ -134,7 +134,8 @@ def describe_holder(path):
     """Who holds a lock, in words, from the file that the holder wrote."""
     try:
         holder = read_json(path)
-        process, computer, command = holder.whole("process"), holder.text("computer"), holder.text("command")
+        process, computer = holder.whole("process"), holder.text("computer")
+        command = " ".join(holder.text("command").split())
     except MinigptError:
         return "another process is training there"  # it has just begun, and not yet written who it is
     if process == os.getpid() and computer == platform.node():

@@ -25,9 +25,9 @@ from minigpt.training.run_files import (
     METRICS,
     add_metrics,
     check_same_run,
-    check_state,
     keep_metrics,
     read_metrics,
+    read_state,
     set_aside,
 )
 from minigpt.training.run_lock import RunLock
@@ -323,24 +323,24 @@ class Trainer:
 
     def take_up(self, directory):
         """resume, from a folder that is locked."""
-        saved, values = load(directory), checkpoint.load_state_values(directory)
-        check_state(values, directory)
+        saved, state = load(directory), read_state(directory)
         check_same_run(
-            {"the text's SHA-256": values["data_sha256"]} | dataclasses.asdict(saved.config) | values["config"],
+            {"the text's SHA-256": state.data_sha256}
+            | dataclasses.asdict(saved.config)
+            | dataclasses.asdict(state.config),
             {"the text's SHA-256": self.data_sha256}
             | dataclasses.asdict(self.model.config)
             | dataclasses.asdict(self.config),
             directory,
         )
-        if (steps := values["config"]["steps"]) != self.config.steps:
+        if (steps := state.config.steps) != self.config.steps:
             schedule = "the learning rate follows the new schedule from here"
             self.say(f"steps: {self.config.steps} in place of {steps}; {schedule}")
         _, tensors = checkpoint.load_state(directory, {name: v.shape for name, v in self.optimizer.state.items()})
         self.model.store.vector[:] = saved.store.vector
         for name, value in tensors.items():
             self.optimizer.state[name][...] = value
-        self.step, self.seconds, self.losses = values["step"], values["seconds"], values["losses"]
-        self.best = math.inf if values["best"] is None else values["best"]
+        self.step, self.seconds, self.losses, self.best = state.step, state.seconds, state.losses, state.best
         keep_metrics(self.out / METRICS, self.step, self.tell)
 
 

@@ -288,3 +288,9 @@ def test_band_is_made_by_the_command_and_found_by_a_run(tmp_path, monkeypatch, c
     assert "no band to compare with: lr is 0.5, the band's 0.005" in train("--lr", "0.5", "--preset", "default")
     printed = train("--lr", "0.5")
     assert "no band" not in printed and "the loss is" not in printed
+
+
+def test_rows_out_of_order_cannot_be_averaged():
+    rows = [{"step": step, "train_loss": 1.0} for step in (10, 20, 20)]
+    with pytest.raises(MinigptError, match="step 20 is not above the step of the row before it"):
+        bands.smoothed(rows, 4)

@@ -145,3 +145,22 @@ def test_lock_file_that_went_away_while_it_was_opened_is_made_anew(tmp_path, mon
     with RunLock(tmp_path):
         assert len(calls) == 2
         assert json.loads(path.read_text())["process"] == os.getpid()
+
+
+def test_rows_out_of_order_are_left_out_of_a_resumed_run(tmp_path):
+    path, said = tmp_path / "metrics.jsonl", []
+    rows = [{"step": step, "train_loss": 1.0, "seconds": 1.0} for step in (10, 20, 3, 30, 30, 99, 40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keep_metrics(path, 40, said.append)
+    assert [row["step"] for row in read_metrics(path)] == [10, 20, 30, 40]
+    assert len(said) == 2 and "step 3 stands after step 20" in said[0] and "step 30 stands after step 30" in said[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"train_loss": 1e39}, {"step": 2**70}, {"step": 0}, {"seconds": -1}, {"val_loss": float("nan")}]
+)
+def test_row_that_no_run_wrote_is_damaged(tmp_path, change):
+    row = {"step": 1, "train_loss": 1.0, "seconds": 1.0, "val_loss": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row | change) + "\n")
+    with pytest.raises(MinigptError, match="line 1 is damaged"):
+        read_metrics(tmp_path / "metrics.jsonl")

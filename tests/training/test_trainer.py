@@ -510,7 +510,7 @@ def test_resume_refuses_settings_that_this_version_does_not_know_or_misses(tmp_p
         trainer(tmp_path, 1, steps=2).resume()
     del config["swirl"], config["steps"]
     path.write_text(json.dumps(saved), encoding="utf-8")
-    with pytest.raises(MinigptError, match="the setting steps is missing"):
+    with pytest.raises(MinigptError, match="TrainConfig: steps is missing"):
         trainer(tmp_path, 1, steps=2).resume()
     config["steps"] = 2
     del config["clip"]  # as of a run that is older than the setting
