@@ -16,7 +16,7 @@ ROOM = 1 << 16  # new tokens that decoding has room for from the start; past the
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn, and where a text ends. MinigptError for a setting out of its range, named with its value and limit."""
+    """How tokens are drawn, and where a text ends. MinigptError names a setting out of its range."""
 
     temperature: float = 1.0  # by which logits are divided; 0 is greedy
     top_k: int | None = None  # draw from so many of the likeliest tokens
@@ -47,10 +47,12 @@ class Sampling:
 def token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     """The distribution that the next token is drawn from.
 
-        p = softmax(logits / temperature), cut to the top_k largest, then to the fewest largest whose sum reaches top_p, and renormalised
+        p = softmax(logits / temperature), cut to the top_k largest, then to the fewest largest
+            whose sum reaches top_p, and renormalised
 
-    logits (B, V) -> (B, V) float64. temperature 0 gives the largest logit (the first of equals) everything.
-    top_k: Fan et al. 2018, arXiv:1805.04833; top_p, nucleus sampling: Holtzman et al. 2019, arXiv:1904.09751.
+    logits (B, V) -> (B, V) float64. temperature 0 gives the largest logit (the first of equals)
+    everything. top_k: Fan et al. 2018, arXiv:1805.04833; top_p, nucleus sampling: Holtzman et al.
+    2019, arXiv:1904.09751.
     """
     logits = np.asarray(logits, np.float64)
     if temperature == 0:
@@ -87,31 +89,38 @@ def only_most_likely(logits, k):
 
 
 def most_likely(logits, k):
-    """The ids of the k largest logits, largest first and the first of equals first: (B, V) -> (B, min(k, V)). It sorts those alone."""
+    """The ids of the k largest logits, largest first and the first of equals first.
+
+    (B, V) -> (B, min(k, V)). It sorts those alone.
+    """
     V = logits.shape[-1]
     if k < V:
         kth = np.partition(logits, V - k, axis=-1)[:, V - k]
-        candidates = [np.flatnonzero(row >= smallest) for row, smallest in zip(logits, kth)]  # k, and more where some are equal to the k-th
+        # k of each row, and more where some are equal to the k-th
+        candidates = [np.flatnonzero(row >= smallest) for row, smallest in zip(logits, kth)]
     else:
         candidates = [np.arange(V)] * len(logits)
     return np.stack([ids[np.argsort(-row[ids], kind="stable")[:k]] for row, ids in zip(logits, candidates)])
 
 
 def sample(probabilities, rng):
-    """Draw one token for each row by inverting the distribution function. probabilities (B, V), numpy Generator -> ids (B,)."""
+    """Draw one token for each row by inverting the distribution function.
+
+    probabilities (B, V), numpy Generator -> ids (B,).
+    """
     cumulative = probabilities.cumsum(axis=-1)
     u = rng.random(len(cumulative)) * cumulative[:, -1]
     return (cumulative <= u[:, None]).sum(axis=-1)
 
 
-def decode(next_logits, rows, max_new_tokens, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0):
+def decode(next_logits, rows, max_new_tokens, sampling):
     """Draw token after token from a model: the one loop behind every family's generate.
 
-    next_logits: a function of the rows so far, a list of B integer arrays whose lengths may differ, to the logits (B, V) of each row's next
-    token. The settings are those of Sampling; a row that has met a stop id repeats it until all rows have ended.
-    Yields an array (B,) of new ids at each step. MinigptError for settings out of range, and for logits that are not finite.
+    next_logits: a function of the rows so far, a list of B integer arrays whose lengths may differ,
+    to the logits (B, V) of each row's next token; sampling: a Sampling. A row that has met a stop
+    id repeats it until all rows have ended. Yields an array (B,) of new ids at each step.
+    MinigptError for a stop id outside the vocabulary and logits that are not finite.
     """
-    sampling = Sampling(temperature, top_k, top_p, stop, seed)
     max_new_tokens = whole("max_new_tokens", max_new_tokens, at_least=0)
     rng = np.random.default_rng(sampling.seed)
     stops = np.array(sampling.stops(), np.int64)
@@ -142,8 +151,8 @@ def decode(next_logits, rows, max_new_tokens, temperature=1.0, top_k=None, top_p
 def draw(logits, sampling, rng, *, step=0):
     """The next token of each row: logits (B, V), Sampling, numpy Generator -> ids (B,).
 
-    MinigptError where a row has NaN, infinity, or -inf alone; step: which new token it is, for the message. -inf for some
-    tokens is right: they are never drawn.
+    MinigptError where a row has NaN, infinity, or -inf alone; step: which new token it is, for the
+    message. -inf for some tokens is right: they are never drawn.
     """
     largest = logits.max(axis=-1).tolist()  # NaN where there is one
     if not all(map(math.isfinite, largest)):
@@ -151,17 +160,20 @@ def draw(logits, sampling, rng, *, step=0):
         if largest[row] == -math.inf:
             raise MinigptError(f"logits of row {row} at step {step}: all are -inf, at least 1 must be finite")
         token = int(logits[row].argmax())  # the first NaN, if there is one
-        raise MinigptError(f"logits of row {row} at step {step}: token {token} has {largest[row]}, it must be finite or -inf")
+        raise MinigptError(
+            f"logits of row {row} at step {step}: token {token} has {largest[row]}, it must be finite or -inf"
+        )
     if sampling.temperature == 0:
         return logits.argmax(axis=-1)
     return sample(token_probabilities(logits, sampling.temperature, sampling.top_k, sampling.top_p), rng)
 
 
 def window_start(length, block_size):
-    """Where the context begins once a text is longer than the window: 0 up to block_size, then jumping ahead.
+    """Where the context begins: 0 up to block_size, then jumping ahead.
 
-    When a text grows past block_size, the context becomes its last block_size // 2 tokens (at least 1) and grows again from there. The
-    start depends on the length alone, so cached and uncached decoding, and a decoding that is stopped and taken up, see the same context.
+    When a text grows past block_size, the context becomes its last block_size // 2 tokens (at least
+    1) and grows again from there. The start depends on the length alone, so cached and uncached
+    decoding, and a decoding that is stopped and taken up, see the same context.
     """
     if length <= block_size:
         return 0
@@ -170,7 +182,7 @@ def window_start(length, block_size):
 
 
 def left_pad(rows):
-    """Rows of unequal length as one batch, right-aligned, so that the newest tokens stand in one column.
+    """Rows of unequal length as one batch, right-aligned: the newest tokens stand in one column.
 
     -> ids (B, T), mask (B, T) bool or None where no row is padded, position_ids (B, T) or (T,).
     """

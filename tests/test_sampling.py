@@ -25,7 +25,9 @@ def test_probabilities_are_the_softmax(dtype):
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
 def test_probabilities_follow_temperature(temperature):
     powers = P ** (1 / temperature)
-    np.testing.assert_allclose(token_probabilities(LOGITS, temperature), powers / powers.sum(-1, keepdims=True), rtol=1e-11)
+    np.testing.assert_allclose(
+        token_probabilities(LOGITS, temperature), powers / powers.sum(-1, keepdims=True), rtol=1e-11
+    )
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, 1e-9, 1e-300, 5e-324])
@@ -61,7 +63,9 @@ def test_probabilities_with_top_p(top_p, expected):
 @pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.25, 1), (0.26, 2), (0.75, 3), (0.76, 4), (1.0, 4)])
 def test_probabilities_with_top_p_and_ties(top_p, kept):
     """Of equals the first are kept, and no more than are needed."""
-    np.testing.assert_allclose(token_probabilities(np.zeros((1, 4)), top_p=top_p), [[1 / kept] * kept + [0] * (4 - kept)])
+    np.testing.assert_allclose(
+        token_probabilities(np.zeros((1, 4)), top_p=top_p), [[1 / kept] * kept + [0] * (4 - kept)]
+    )
 
 
 def test_probabilities_with_top_k_and_ties_keep_exactly_k():
@@ -69,7 +73,9 @@ def test_probabilities_with_top_k_and_ties_keep_exactly_k():
 
 
 def test_probabilities_apply_temperature_then_top_k_then_top_p():
-    """top_k = 2 leaves 4/7 and 3/7, of which top_p = 0.5 keeps the first; of the whole it would have kept both. At temperature 1/2 too."""
+    """top_k = 2 leaves 4/7 and 3/7, of which top_p = 0.5 keeps the first; of the whole it would
+    have kept both. At temperature 1/2 too.
+    """
     np.testing.assert_array_equal(token_probabilities(LOGITS, top_k=2, top_p=0.5)[0], [1, 0, 0, 0])
     squares = P[0] ** 2 / (P[0] ** 2).sum()  # 0.53 for the first
     assert squares[0] > 0.5
@@ -86,9 +92,16 @@ def test_probabilities_of_one_token():
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.05, 20), st.none() | st.integers(1, 15), st.none() | st.floats(1e-6, 1))
+@given(
+    st.lists(st.floats(-50, 50), min_size=1, max_size=12),
+    st.floats(0.05, 20),
+    st.none() | st.integers(1, 15),
+    st.none() | st.floats(1e-6, 1),
+)
 def test_probabilities_keep_a_top_set(logits, temperature, top_k, top_p):
-    """They sum to one, and no token that is kept was less likely than one that is dropped; top_p keeps no token too many."""
+    """They sum to one, and no token that is kept was less likely than one that is dropped; top_p
+    keeps no token too many.
+    """
     logits = np.array([logits])
     p = token_probabilities(logits, temperature, top_k, top_p)[0]
     kept = p > 0
@@ -157,13 +170,15 @@ def test_sample_at_the_ends_stays_on_possible_tokens(u, token, scale):
 
 
 def scripted(*steps):
-    """next_logits that make each row say what the script has: a list of the rows' tokens for each step, in a vocabulary of 10."""
+    """next_logits that make each row say what the script has: a list of the rows' tokens for each
+    step, in a vocabulary of 10.
+    """
     steps = iter(steps)
     return lambda rows: 100.0 * np.eye(10)[list(next(steps))]
 
 
 def run(next_logits, rows, n, **kwargs):
-    return [ids.tolist() for ids in decode(next_logits, [np.array(r) for r in rows], n, **kwargs)]
+    return [ids.tolist() for ids in decode(next_logits, [np.array(r) for r in rows], n, Sampling(**kwargs))]
 
 
 def test_decode_hands_on_the_growing_rows():
@@ -214,7 +229,9 @@ def test_decode_repeats_with_the_seed():
 # draw
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 3, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0}, {}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 3, "top_p": 0.9}], ids=str
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_draw_names_a_logit_that_is_not_finite(value, settings, rng):
     logits = np.array([[0.0, 1.0, 2.0, -np.inf], [3.0, 0.0, value, value]], np.float32)
@@ -233,7 +250,7 @@ def test_draw_of_minus_infinity(settings, rng):
 
 def test_decode_names_the_step_of_a_nan():
     steps = iter([np.zeros((2, 10)), np.array([[0.0] * 10, [0.0] * 9 + [np.nan]])])
-    tokens = decode(lambda rows: next(steps), [np.array([0]), np.array([1])], 5)
+    tokens = decode(lambda rows: next(steps), [np.array([0]), np.array([1])], 5, Sampling())
     next(tokens)
     with pytest.raises(MinigptError, match="row 1 at step 1: token 9 has nan"):
         next(tokens)
@@ -251,9 +268,16 @@ def test_decode_names_the_step_of_a_nan():
     ids=str,
 )
 def test_decode_draws_the_tokens_of_earlier_versions(settings, sums):
-    """Sums of 400 tokens a row, kept from the first version that sampled: a seed means the same text for ever."""
+    """Sums of 400 tokens a row, kept from the first version that sampled: a seed means the same
+    text for ever.
+    """
     table = 2 * np.random.default_rng(7).standard_normal((65, 65)).astype(np.float32)
-    steps = decode(lambda rows: table[[row[-1] for row in rows]], [np.array(r) for r in ([1], [2, 3], [4])], 400, seed=11, **settings)
+    steps = decode(
+        lambda rows: table[[row[-1] for row in rows]],
+        [np.array(r) for r in ([1], [2, 3], [4])],
+        400,
+        Sampling(seed=11, **settings),
+    )
     assert np.sum(list(steps), axis=0).tolist() == sums
 
 
@@ -276,7 +300,9 @@ def test_sampling_settings_error(name, value):
     assert str(error.value).startswith(f"{name} is {shown}, it must be") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("stop", "named"), [([3, -1], "-1"), ([[3]], "[3]"), (np.array([2.0]), "2.0"), ((3, None), "None"), (["a"], "'a'")])
+@pytest.mark.parametrize(
+    ("stop", "named"), [([3, -1], "-1"), ([[3]], "[3]"), (np.array([2.0]), "2.0"), ((3, None), "None"), (["a"], "'a'")]
+)
 def test_sampling_stop_error_names_the_id(stop, named):
     with pytest.raises(MinigptError, match=r"stop is .*it must be a whole number") as error:
         Sampling(stop=stop)
@@ -313,11 +339,15 @@ def test_window_keeps_half_to_all_of_the_block(block_size, length):
         assert start == 0
     else:
         assert max(1, block_size // 2) <= length - start <= block_size
-    assert start in (window_start(length - 1, block_size), length - max(1, block_size // 2))  # grows by one, or jumps to half
+    assert start in (
+        window_start(length - 1, block_size),
+        length - max(1, block_size // 2),
+    )  # grows by one, or jumps to half
 
 
 @pytest.mark.parametrize(
-    ("block_size", "starts"), [(1, [0, 0, 1, 2, 3, 4, 5]), (2, [0, 0, 0, 2, 2, 4, 4]), (4, [0, 0, 0, 0, 0, 3, 3]), (5, [0] * 6 + [4])]
+    ("block_size", "starts"),
+    [(1, [0, 0, 1, 2, 3, 4, 5]), (2, [0, 0, 0, 2, 2, 4, 4]), (4, [0, 0, 0, 0, 0, 3, 3]), (5, [0] * 6 + [4])],
 )
 def test_window_start_values(block_size, starts):
     assert [window_start(n, block_size) for n in range(7)] == starts

@@ -9,6 +9,7 @@ from minigpt.models import generation
 from minigpt.models.base import Model
 from minigpt.models.inputs import check_ids, check_mask, check_positions, next_token_batch
 from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward
+from minigpt.sampling import Sampling
 
 
 class CausalModel(Model):
@@ -99,6 +100,10 @@ class CausalModel(Model):
         h, _ = self.hidden(ids, shared=Shared(key_mask=key_mask), position_ids=position_ids, state=state, keep="nothing")
         return self.head.forward(self.store, h[:, -1:])[0][:, -1]
 
+    def fast_decoder(self, state):
+        """What computes next_logits on a DecodingState faster, called without the state; None for a family that has none."""
+        return
+
     def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0, use_cache=True,
                  attention_mask=None):  # fmt: skip
         """Continue a text token by token.
@@ -115,4 +120,5 @@ class CausalModel(Model):
     def stream(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0, use_cache=True,
                attention_mask=None):  # fmt: skip
         """generate as an iterator: yields the new ids (B,) of each step as soon as they are drawn."""
-        return generation.stream(self, ids, max_new_tokens, temperature, top_k, top_p, stop, seed, use_cache, attention_mask)
+        sampling = Sampling(temperature, top_k, top_p, stop, seed)
+        return generation.stream(self, ids, max_new_tokens, sampling, use_cache=use_cache, attention_mask=attention_mask)

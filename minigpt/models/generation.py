@@ -3,6 +3,8 @@
 Shapes: B batch, T time, V vocabulary.
 """
 
+from functools import partial
+
 import numpy as np
 
 from minigpt.models.inputs import check_prompts, is_ragged
@@ -44,6 +46,7 @@ class CachedLogits:
         block_size = self.model.config.block_size
         if self.state is None:
             self.state = self.model.decoding_state(len(rows))
+            self.next_logits = self.model.fast_decoder(self.state) or partial(self.model.next_logits, state=self.state)
             self.visible = np.empty((len(rows), block_size), bool)
         starts = [window_start(len(row), block_size) for row in rows]
         if starts != self.starts:
@@ -57,7 +60,7 @@ class CachedLogits:
             ids = np.array([row[-1:] for row in rows])
             position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
         key_mask = self.visible[:, : self.state.length + ids.shape[1]] if self.padded else None
-        return self.model.next_logits(ids, self.state, key_mask=key_mask, position_ids=position_ids)
+        return self.next_logits(ids, key_mask=key_mask, position_ids=position_ids)
 
 
 def uncached_logits(model, rows):
@@ -71,11 +74,11 @@ def contexts(rows, block_size):
     return [row[window_start(len(row), block_size) :] for row in rows]
 
 
-def stream(model, ids, max_new_tokens, temperature, top_k, top_p, stop, seed, use_cache, attention_mask):
+def stream(model, ids, max_new_tokens, sampling, *, use_cache, attention_mask):
     """CausalModel.stream."""
     rows = check_prompts(ids, model.config.vocab_size, attention_mask)
     next_logits = CachedLogits(model) if use_cache else lambda rows: uncached_logits(model, rows)
-    yield from decode(next_logits, rows, max_new_tokens, temperature, top_k, top_p, stop, seed)
+    yield from decode(next_logits, rows, max_new_tokens, sampling)
 
 
 def with_prompts(ids, new):

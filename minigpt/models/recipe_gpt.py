@@ -29,6 +29,7 @@ from minigpt.layers.recompute import RecomputedCache
 from minigpt.layers.shared import NOTHING_SHARED
 from minigpt.models.base import count_parameters
 from minigpt.models.causal import CausalModel
+from minigpt.models.fast_decoding import FastDecoder
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.embedding import EmbeddingCache, UnembeddingCache
@@ -113,6 +114,10 @@ class RecipeGPT(CausalModel):
         x, blocks = stack_forward(self.blocks, p, x, rng, shared=shared, kv=state and state.kv, keep=keep)
         x, ln_f = self.ln_f.forward(p, x)
         return x, RecipeGPTCache(wte, smear, wpe, drop, blocks, ln_f, head=None)
+
+    def fast_decoder(self, state):
+        """A FastDecoder; None for other models made of this one and for dtypes that it can't take, such as complex ones."""
+        return FastDecoder(self, state) if type(self) is RecipeGPT and self.dtype.kind == "f" else None
 
     def add_backward(self, g, dlogits, cache):
         """Add the gradients of forward into a store; dlogits (B, T, V)."""

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from small_gpt import small_gpt
 
-from minigpt import MinigptError
-from minigpt.layers import MLP
+from minigpt import GPT, MinigptError
+from minigpt.models.causal import CausalModel
+from minigpt.models.fast_decoding import FastDecoder
 from minigpt.models.generation import CachedLogits, contexts, uncached_logits
 from minigpt.sampling import window_start
 
@@ -18,6 +19,14 @@ def make_gpt(block_size=8, std=0.6, dtype=np.float64, seed=0, **changes):
     """A small GPT with weights of O(1), or those that it starts with where std is None. With biases or tied embeddings it would say one word."""
     rng = None if std is None else np.random.default_rng(seed)
     return small_gpt(rng, std=std, dtype=dtype, seed=seed, block_size=block_size, **{"bias": False, "tie_embeddings": False} | changes)
+
+
+@pytest.fixture(params=["fast", "plain"])
+def decoder(request, monkeypatch):
+    """Cached decoding both ways: fast, and as it is for a family that has no FastDecoder."""
+    if request.param == "plain":
+        monkeypatch.setattr(GPT, "fast_decoder", CausalModel.fast_decoder)
+    return request.param
 
 
 def ragged(rng, *lengths):
@@ -78,7 +87,7 @@ def test_generate_leaves_padding_out(side, use_cache, rng):
 @pytest.mark.parametrize("lengths", [(4, 4), (1, 6, 3), (9, 2)])
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize(("dtype", "std", "limit"), [(np.float64, 0.6, 1e-12), (np.float64, None, 1e-12), (np.float32, None, 1e-5)])
-def test_cached_logits_are_the_uncached_at_every_step(dtype, std, limit, block_size, lengths, rng):
+def test_cached_logits_are_the_uncached_at_every_step(decoder, dtype, std, limit, block_size, lengths, rng):
     model = make_gpt(block_size, std, dtype)
     rows, cached = [np.array(row) for row in ragged(rng, *lengths)], CachedLogits(model)
     for _ in range(3 * block_size + 5):
@@ -90,11 +99,12 @@ def test_cached_logits_are_the_uncached_at_every_step(dtype, std, limit, block_s
         rows = [np.append(row, token) for row, token in zip(rows, rng.integers(0, V, len(rows)))]
 
 
-def test_cached_decoding_computes_one_token_a_step(rng, monkeypatch):
+def test_cached_decoding_computes_one_token_a_step(rng, monkeypatch, decoder):
     """Apart from the steps at which the window jumps."""
-    model, lengths, forward = make_gpt(8), [], MLP.forward
-    monkeypatch.setattr(model.blocks[0].mlp, "forward", lambda p, x, *args: lengths.append(x.shape[1]) or forward(model.blocks[0].mlp, p, x, *args))
-    model.generate(rng.integers(0, V, (2, 3)), 16, temperature=0)
+    owner, name = (FastDecoder, "__call__") if decoder == "fast" else (GPT, "next_logits")
+    lengths, compute = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda self, ids, *args, **kwargs: lengths.append(ids.shape[1]) or compute(self, ids, *args, **kwargs))
+    make_gpt(8).generate(rng.integers(0, V, (2, 3)), 16, temperature=0)
     assert lengths == [3, 1, 1, 1, 1, 1, 4, 1, 1, 1, 1, 4, 1, 1, 1, 1]
 
 
