@@ -1,4 +1,4 @@
-"""Gradients of the layers without attention."""
+"""The layers without attention: their gradients, and what their parameters say."""
 
 from types import SimpleNamespace
 
@@ -126,3 +126,47 @@ def test_layers_start_as_documented():
     mlp = start(MLP("f", 100, 300, std=0.3, residual_std=0.1))
     assert list(mlp) == ["f.c_fc.weight", "f.c_fc.bias", "f.c_proj.weight", "f.c_proj.bias"]
     assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02) and mlp["f.c_proj.weight"].std() == pytest.approx(0.1, rel=0.02)
+
+
+def named(layer):
+    return {p.name: p for p in layer.parameters()}
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_tied_head_adds_to_what_the_store_holds(repeats, rng):
+    """Also where the head's backward is not the first to write: after another micro-batch, say."""
+    table = Embedding("wte", V, C)
+    head, p = TiedHead("head", table), random_store(table, rng)
+    g, alone = random_store(table, rng), p.zeros_like()
+    before = g.vector.copy()
+    y, cache = head.forward(p, rng.standard_normal((B, T, C)))
+    dy = rng.standard_normal(y.shape)
+    head.backward(alone, dy, cache)
+    for _ in range(repeats):
+        head.backward(g, dy, cache)
+    np.testing.assert_allclose(g.vector, before + repeats * alone.vector, rtol=1e-13, atol=1e-13)
+
+
+def test_mlp_parameters_say_their_spread_and_parts():
+    parameters = named(MLP("f", C, 7))
+    assert {name: (p.role, p.std, p.parts) for name, p in parameters.items() if name.endswith("weight")} == {
+        "f.c_fc.weight": ("hidden", 0.02, 1),
+        "f.c_proj.weight": ("hidden", 0.02, 1),
+    }
+    assert MLP("f", C, 7).dropout == 0.0
+    assert list(named(MLP("f", C, 7, bias=False, std=0.3))) == ["f.c_fc.weight", "f.c_proj.weight"]
+    assert [p.std for p in MLP("f", C, 7, bias=False, std=0.3, residual_std=0.1).parameters()] == [0.3, 0.1]
+
+
+@pytest.mark.parametrize("table", [Embedding, LearnedPositions])
+def test_tables_are_embeddings(table):
+    (weight,) = table("f", V, C).parameters()
+    assert (weight.shape, weight.role, weight.std, weight.mean, weight.parts) == ((V, C), "embedding", 0.02, 0.0, 1)
+
+
+def test_linear_parameters_say_their_spread_and_role():
+    weight, bias = Linear("f", C, V).parameters()
+    assert (weight.role, weight.std, weight.mean, weight.parts) == ("hidden", 0.02, 0.0, 1)
+    assert (bias.role, bias.std, bias.mean, bias.parts) == ("vector", 0.0, 0.0, 1)
+    weight, bias = Linear("f", C, V, role="head", parts=2).parameters()
+    assert (weight.role, weight.parts, bias.role, bias.parts) == ("head", 2, "vector", 1)
