@@ -611,10 +611,9 @@ def test_no_false_alarm_over_models(activation, seed):
 # Numbers that hide mistakes
 
 
-def layernorm_without_its_weight(dy, cache):
-    return layernorm_backward(dy, cache._replace(weight=np.ones_like(cache.weight)))[0], *layernorm_backward(dy, cache)[
-        1:
-    ]
+def layernorm_without_its_weight(dy, cache, **options):
+    dx, _, _ = layernorm_backward(dy, cache._replace(weight=np.ones_like(cache.weight)), **options)
+    return dx, *layernorm_backward(dy, cache, **options)[1:]
 
 
 HIDDEN = {
@@ -673,3 +672,35 @@ def test_no_false_alarm_over_ops_of_all_sizes(name, scale, seed):
     }
     report = check_op(*pairs.get(name) or (*ACTIVATIONS[name], (x,)), seed=seed)
     assert report.passed and not report.remarks, report
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+def test_dropped_path_beside_much_larger_gradients_is_found(size):
+    """Steps so small that rounding drowns them must not pass for agreement."""
+    report = check_op(lambda a, b: (size * a + b.real * b.real, b), lambda dy, b: (size * dy, 0 * dy), (X, X + 1))
+    assert [report.verdict(row) for row in report.rows] == ["ok", "METHODS DISAGREE"]
+
+
+def test_forward_that_refuses_complex_numbers_is_not_complex_safe():
+    def forward(x):
+        if np.iscomplexobj(x):
+            raise ValueError("real numbers only")
+        return x * x, x
+
+    with pytest.raises(NotComplexSafe, match=r"forward .* can't take complex input: real numbers only"):
+        check_op(forward, square_backward, (X,))
+    assert check_op(forward, square_backward, (X,), "central").passed
+
+
+@pytest.mark.parametrize("seed", [None, "a", -1, 1.5])
+def test_seed_that_is_none_is_refused(seed):
+    with pytest.raises(MinigptError, match=r"seed is .* it must be a whole number"):
+        check_op(square, square_backward, (X,), seed=seed)
+    with pytest.raises(MinigptError, match=r"seed is .* it must be a whole number"):
+        check_gradients(Quadratic(), IDS, TARGETS, seed=seed)
+
+
+def test_gradient_whose_square_overflows_is_compared():
+    x = np.array([700.0, 1.0])
+    report = check_op(lambda x: (np.exp(x), x), lambda dy, x: np.exp(x) * dy, (x,))
+    assert report.passed and np.isfinite(report.rows[0].norm) and report.rows[0].gap is not None

@@ -47,7 +47,7 @@ class Comparison:
         self.size = max(size, abs(self.start))
         self.check_same()
         self.largest = max(float(abs(g).max()) for g in self.analytic.values())
-        self.norms = {name: math.sqrt((g * g).sum()) for name, g in self.analytic.items()}
+        self.norms = {name: norm(g) for name, g in self.analytic.items()}
         self.report = Report(method=method)
 
     def value(self, arrays):
@@ -119,6 +119,12 @@ class Comparison:
             f"{name}: {loser}; the gradient {finding}, off by {off:.1e}, and by {error:.1e} from the complex step;"
             f" {REMEDY}"
         )
+
+
+def norm(g):
+    """The Euclidean norm, of numbers whose squares overflow as well."""
+    largest = float(abs(g).max())
+    return largest * math.sqrt(((g / largest) ** 2).sum()) if 0 < largest < math.inf else largest
 
 
 def check_same(a, b, size=0.0):

@@ -17,6 +17,7 @@ from minigpt.gradcheck.report import GAP_LIMIT
 STEPS = (1e-5, 1e-3, 1e-2, 1e-4, 1e-6, 1e-7)  # the first one is enough for nearly all
 NEAR = 1e-3  # how far off, of each number's size, the second point is
 NOISE = 100 * np.finfo(np.float64).eps  # rounding granted to a function's value
+SETTLED = 1e-5  # the rounding with which the first step's word is taken
 COARSE = 1e-3  # a step at which that rounding is more of the gradient than this shows nothing
 
 
@@ -43,25 +44,28 @@ def methods_gap(value, arrays, name, along, rng, movable, *, floor, size):
 
 
 def gap_along(value, arrays, name, v, rng, movable, floor, size):
-    """The gap along one direction: with one step, with all where that is wide, and near by."""
-    gap = gap_at(value, arrays, name, v, STEPS[:1], floor, size)
-    if gap is None or not gap <= GAP_LIMIT:
-        gap = gap_at(value, arrays, name, v, STEPS, floor, size)
+    """The gap along one direction: by one step; where that settles nothing by all, and near by."""
+    gap, rounding = gap_at(value, arrays, name, v, STEPS[:1], floor, size)
+    if gap is not None and gap <= GAP_LIMIT and rounding <= SETTLED:
+        return gap
+    gap, _ = gap_at(value, arrays, name, v, STEPS, floor, size)
     if gap is None or gap <= GAP_LIMIT:
         return gap
     near = {**arrays, **{n: moved(arrays[n], rng) for n in movable}}
-    there = gap_at(value, near, name, v, STEPS, floor, size)
+    there, _ = gap_at(value, near, name, v, STEPS, floor, size)
     return gap if there is None else there if np.isnan(gap) else float(np.fmin(gap, there))
 
 
 def gap_at(value, arrays, name, v, steps, floor, size):
-    """The least gap over the sizes of step; NaN and None as above.
+    """The gap by the best of several sizes of step, and the rounding in it -> (gap, rounding).
 
-    The steps are absolute and, where there are several, relative to the array's size as well.
+    The steps are absolute and, where there are several, relative to the array's size as well; the
+    best is the one whose difference from the complex step and rounding are the least together, so
+    that no step passes for being too rough to show anything. NaN and None as above.
     """
     exact = complex_step(value, arrays, name, v)
     rms = size_of(arrays[name])
-    gaps, closest, finite = [], np.inf, False
+    found, closest, finite = [], np.inf, False
     for unit in (1.0,) if len(steps) == 1 or 0.1 < rms < 10 else (1.0, rms):
         before = np.nan
         for h in unit * np.array(sorted(steps)):
@@ -69,14 +73,16 @@ def gap_at(value, arrays, name, v, steps, floor, size):
             scale = max(floor, abs(exact), abs(slope)) or 1.0
             finite = finite or np.isfinite(slope)
             if np.isfinite(slope) and noise <= COARSE * scale:
-                gaps.append(max(abs(slope - exact) - noise, 0) / scale)
+                found.append((abs(slope - exact) / scale, noise / scale))
                 closest = np.fmin(closest, abs(slope - before) / scale)
             before = slope
-    if not gaps:
-        return None if finite else float("nan")
-    if len(steps) > 1 and min(gaps) > GAP_LIMIT and closest > 0.1 * min(gaps):
-        return None
-    return float(min(gaps))
+    if not found:
+        return (None if finite else float("nan")), 0.0
+    difference, rounding = min(found, key=sum)
+    gap = float(max(difference - rounding, 0.0))
+    if len(steps) > 1 and gap > GAP_LIMIT and closest > 0.1 * gap:
+        return None, rounding
+    return gap, rounding
 
 
 def size_of(x):

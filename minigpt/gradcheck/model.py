@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minigpt.checks import whole
 from minigpt.errors import MinigptError
 from minigpt.gradcheck.comparison import ROUNDING, compare
 from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, kind_of, remarks_on, snapshot
@@ -28,6 +29,7 @@ def check_gradients(model, ids, targets=None, method="complex", seed=0, dropout_
     drops the imaginary part.
     """
     check_method(method, step)
+    whole("seed", seed, at_least=0)
     losses, remarks = Losses(model, ids, targets, dropout_seed), []
     loss, returned = losses.loss_and_grads(remarks)
     check_names(returned, losses.values)

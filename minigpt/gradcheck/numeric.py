@@ -26,7 +26,9 @@ def complex_step(value, arrays, name, v, h=STEP["complex"]):
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             return np.imag(value(stepped)) / h
-    except (TypeError, np.exceptions.ComplexWarning) as error:
+    except MinigptError:
+        raise
+    except Exception as error:  # it ran on real numbers: whatever it raises now is about complex ones
         at = traceback.extract_tb(error.__traceback__)[-1]
         where = place(at.name, at.filename, at.lineno)
         raise NotComplexSafe(f"{where} can't take complex input: {error}; {REMEDY}") from None

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minigpt.checks import whole
 from minigpt.errors import MinigptError
 from minigpt.gradcheck.comparison import ROUNDING, check_same, compare
 from minigpt.gradcheck.handing import as_gradient, check_values, copied, is_floating, kind_of, remarks_on, snapshot
@@ -19,6 +20,7 @@ class Pair:
 
     def __init__(self, given, *, method="complex", seed=0):
         check_method(method)
+        whole("seed", seed, at_least=0)
         for name, x in given.items():
             check_values(name, x)
         self.given, self.method = given, method
