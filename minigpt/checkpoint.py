@@ -133,8 +133,9 @@ def load_state_values(directory):
 def load_parameters(directory, manifest, config, parameters_of):
     """The store of a model's parameters, in the dtype that they were saved in.
 
-    manifest: of read_manifest; parameters_of(config) -> a list of Parameter, asked for once the file is known to be large enough for it, since a
-    config may ask for a billion layers. MinigptError as for minigpt.load.
+    manifest: of read_manifest; parameters_of(config) -> a list of Parameter, asked for once the
+    file is known to be large enough for it, since a config may ask for a billion layers.
+    MinigptError as for minigpt.load.
     """
     return read_current(Path(directory), manifest, MODEL, lambda path: read_weights(path, config, parameters_of))
 
@@ -259,15 +260,19 @@ def read_current(directory, manifest, name, read):
 
 
 def read_weights(path, config, parameters_of):
-    """A store of parameters from a file that is compared with the config first; errors as for `load_parameters`."""
+    """A store of parameters from a file that is compared with the config first; errors as for
+    `load_parameters`.
+    """
     with open_tensors(path) as file:
         held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 it is no mapping
         if config.num_parameters > 10 * held + 10_000:  # what is not so far off is named by its tensor
-            raise MinigptError(f"{path}: it holds {held:,} values, the config asks for {shortened(config.num_parameters)} parameters")
+            wanted = f"the config asks for {shortened(config.num_parameters)} parameters"
+            raise MinigptError(f"{path}: it holds {held:,} values, {wanted}")
         parameters = parameters_of(config)
         first, *others = check_tensors(path, file, {p.name: p.shape for p in parameters}, ("F32", "F64")).items()
         if others:
-            raise MinigptError(f"{path}: tensors are of different dtypes, {first[1]} is {first[0]} and {others[0][1]} is {others[0][0]}")
+            found = f"{first[1]} is {first[0]} and {others[0][1]} is {others[0][0]}"
+            raise MinigptError(f"{path}: tensors are of different dtypes, {found}")
     store, mapped = Store(parameters, dtype=DTYPES[first[0]]), map_tensors(path)
     for name, value in store.items():
         value[...] = mapped[name].reshape(value.shape)

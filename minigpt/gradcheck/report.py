@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.tables import text_table
+
 LIMIT = {"complex": 1e-13, "central": 1e-6}  # a larger error fails the report
 GAP_LIMIT = 1e-6  # a wider gap between complex step and central difference fails it, too
 
@@ -82,12 +84,5 @@ class Report:
 
     def __str__(self):
         lines = self.table()
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        to_the_left = (0, 1, len(widths) - 1)
-        aligned = (
-            "  ".join(c.ljust(w) if i in to_the_left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths)))
-            for line in lines
-        )
-        return "\n".join(
-            [*(line.rstrip() for line in aligned), self.summary, *(f"remark: {remark}" for remark in self.remarks)]
-        )
+        table = text_table(lines, left=(0, 1, len(lines[0]) - 1))
+        return "\n".join([*table, self.summary, *(f"remark: {remark}" for remark in self.remarks)])

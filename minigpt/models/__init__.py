@@ -20,9 +20,10 @@ def family(model_type):
 def load(directory):
     """The model in a checkpoint folder, in the dtype that it was saved in.
 
-    MinigptError, before memory is taken, for: a folder without a checkpoint, a format version newer than this program's, an
-    unknown or impossible config key, a file that is truncated or not safetensors, a tensor that is missing, extra, misshapen or
-    of another dtype; and after reading, for values that are not finite.
+    MinigptError, before memory is taken, for: a folder without a checkpoint, a format version newer
+    than this program's, an unknown or impossible config key, a file that is truncated or not
+    safetensors, a tensor that is missing, extra, misshapen or of another dtype; and after reading,
+    for values that are not finite.
     """
     manifest = checkpoint.read_manifest(directory)
     model_type, beside = manifest.one_of("model_type", tuple(FAMILIES)), checkpoint.OWN_KEYS
@@ -34,7 +35,10 @@ def load(directory):
 
 
 def earlier_gpt(manifest):
-    """What a folder of a gpt holds -> model_type, the keys that are not of its config: earlier versions called a RecipeGPT a gpt, too."""
+    """What a folder of a gpt holds -> model_type, and the keys that are not of its config.
+
+    Earlier versions called a RecipeGPT a gpt, too.
+    """
     rotary = manifest.one_of("positions", ("learned", "rotary"), default="learned") == "rotary"
     switches = [manifest.flag(key, default=False) for key in ("qk_norm", "smear")]
     if rotary or any(switches):
