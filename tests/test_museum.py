@@ -22,8 +22,8 @@ from minigpt.museum import (
     patched_code,
     planted,
 )
-from minigpt.museum.oracles import adamw_oracle
 from minigpt.museum.planting import code_text, places
+from minigpt.museum.training_oracles import adamw_oracle
 from minigpt.ops import attention_forward, linear_backward, linear_forward
 from minigpt.ops.attention import position_penalty
 

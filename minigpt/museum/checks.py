@@ -1,6 +1,8 @@
-"""Gradient checks of ops, layers and models: each is a function of a method, "complex" or "float32", to a Finding.
+"""Gradient checks of ops, layers and models: each is a function of a method, "complex" or
+"float32", to a Finding.
 
-Shapes: B batch, H heads, T queries, S keys, D channels of a head, C channels, V vocabulary, P positions.
+Shapes: B batch, H heads, T queries, S keys, D channels of a head, C channels, V vocabulary, P
+positions.
 """
 
 import functools
@@ -13,7 +15,19 @@ from minigpt.gradcheck import LIMIT, LayerFunction, Losses, compare, random_stor
 from minigpt.layers import MLP, Attention, CrossAttention, LayerNorm, PostNormBlock, Shared, SharedGradients
 from minigpt.models.recipe_gpt import gpt_or_recipe
 from minigpt.museum.planting import Finding, replaced
-from minigpt.ops import activations, attention, dropout, embedding, lean_attention, linear, loss, normalization, positions, smear, softmax
+from minigpt.ops import (
+    activations,
+    attention,
+    dropout,
+    embedding,
+    lean_attention,
+    linear,
+    loss,
+    normalization,
+    positions,
+    smear,
+    softmax,
+)
 from minigpt.ops.attend import attend
 from minigpt.ops.loss import IGNORED
 
@@ -22,12 +36,21 @@ FLOAT32_TOLERANCE = 2e-2
 
 
 def measure(objective, arrays, analytic, method):
-    """Compare gradients by the complex step in float64, or by central differences in float32, as both are commonly done. -> name -> error"""
+    """Compare gradients by the complex step in float64, or by central differences in float32, as
+    both are commonly done. -> name -> error
+    """
     rng = np.random.default_rng(3)
     if method == "complex":
         report = compare(objective, arrays, analytic, "complex", rng)
     else:
-        report = compare(lambda a: objective({n: x.astype(np.float32) for n, x in a.items()}), arrays, analytic, "central", rng, FLOAT32_STEP)
+        report = compare(
+            lambda a: objective({n: x.astype(np.float32) for n, x in a.items()}),
+            arrays,
+            analytic,
+            "central",
+            rng,
+            FLOAT32_STEP,
+        )
     return {row.name: row.error for row in report.rows}
 
 
@@ -45,7 +68,8 @@ def limit_of(method):
 
 
 def op_check(forward, backward, shapes, seed=0):
-    """The gradient check of an op: forward(*arrays) -> (y, cache), backward(dy, cache) -> gradients; shapes: name -> shape of each array.
+    """The gradient check of an op: forward(*arrays) -> (y, cache), backward(dy, cache) ->
+    gradients; shapes: name -> shape of each array.
 
     An array is named by its op, too: layernorm.x.
     """
@@ -82,7 +106,9 @@ def random_batch(T=5):
 
 
 def model_check(lean=False, dropout_seed=5, **changes):
-    """The gradient check of a GPT, every parameter; lean: with memory-lean attention, two queries at a time."""
+    """The gradient check of a GPT, every parameter; lean: with memory-lean attention, two queries
+    at a time.
+    """
 
     def check(method="complex"):
         with replaced(attend, "__kwdefaults__", attend.__kwdefaults__ | ({"lean_from": 2, "block": 2} if lean else {})):
@@ -96,10 +122,11 @@ def model_check(lean=False, dropout_seed=5, **changes):
 
 
 def layer_check(make, shapes):
-    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x, and of memory or bias.
+    """The gradient check of a layer: make() -> layer; shapes: name -> shape of x, and of memory or
+    bias.
 
-    The gradients of what is shared are added to ones that are there already, as where several layers
-    read one memory.
+    The gradients of what is shared are added to ones that are there already, as where several
+    layers read one memory.
     """
 
     def check(method="complex"):
@@ -128,10 +155,15 @@ ATTENTION_MASK = attention.Mask(causal=True, window=3, keys=np.array([[1, 1, 1, 
 
 
 def attention_check(lean=False, p=0.0):
-    """The gradient check of attention on as many keys as queries, B = 2, H = 3, T = S = 5, D = 4, with a mask and a bias."""
+    """The gradient check of attention on as many keys as queries, B = 2, H = 3, T = S = 5, D = 4,
+    with a mask and a bias.
+    """
     forward, backward = attention.attention_forward, attention.attention_backward
     if lean:
-        forward, backward = functools.partial(lean_attention.lean_attention_forward, block=2), lean_attention.lean_attention_backward
+        forward, backward = (
+            functools.partial(lean_attention.lean_attention_forward, block=2),
+            lean_attention.lean_attention_backward,
+        )
 
     def run(q, k, v, bias):
         return forward(q, k, v, ATTENTION_MASK, bias, 1 / math.sqrt(3), p, np.random.default_rng(7))
@@ -152,8 +184,14 @@ def cross_entropy_forward(logits):
 X = (2, 5, 6)  # B, T, C
 gradients = types.SimpleNamespace(
     linear=op_check(linear.linear_forward, linear.linear_backward, {"x": X, "weight": (6, 4), "bias": (4,)}),
-    layernorm=op_check(normalization.layernorm_forward, normalization.layernorm_backward, {"x": X, "weight": (6,), "bias": (6,)}),
-    wide_layernorm=op_check(normalization.layernorm_forward, normalization.layernorm_backward, {"x": (1, 2, 256), "weight": (256,), "bias": (256,)}),
+    layernorm=op_check(
+        normalization.layernorm_forward, normalization.layernorm_backward, {"x": X, "weight": (6,), "bias": (6,)}
+    ),
+    wide_layernorm=op_check(
+        normalization.layernorm_forward,
+        normalization.layernorm_backward,
+        {"x": (1, 2, 256), "weight": (256,), "bias": (256,)},
+    ),
     rmsnorm=op_check(normalization.rmsnorm_forward, normalization.rmsnorm_backward, {"x": X, "weight": (6,)}),
     softmax=op_check(softmax.softmax_forward, softmax.softmax_backward, {"x": (3, 5, 6)}),
     gelu=op_check(activations.gelu_forward, activations.gelu_backward, {"x": (4, 13)}),
@@ -162,10 +200,18 @@ gradients = types.SimpleNamespace(
     relu=op_check(activations.relu_forward, activations.relu_backward, {"x": (4, 13)}),
     embedding=op_check(embedding_forward, embedding.embedding_backward, {"weight": (7, 3)}),
     unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
-    positions=op_check(positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}),
-    rotary=op_check(lambda x: positions.rotary_forward(x, *positions.rotary_table(5, 4)), positions.rotary_backward, {"x": (2, 5, 3, 4)}),
+    positions=op_check(
+        positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}
+    ),
+    rotary=op_check(
+        lambda x: positions.rotary_forward(x, *positions.rotary_table(5, 4)),
+        positions.rotary_backward,
+        {"x": (2, 5, 3, 4)},
+    ),
     smear=op_check(smear.smear_forward, smear.smear_backward, {"x": X, "weight": (6,)}),
-    dropout=op_check(lambda x: dropout.dropout_forward(x, 0.3, np.random.default_rng(8)), dropout.dropout_backward, {"x": X}),
+    dropout=op_check(
+        lambda x: dropout.dropout_forward(x, 0.3, np.random.default_rng(8)), dropout.dropout_backward, {"x": X}
+    ),
     cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 7)}),
     wide_cross_entropy=op_check(cross_entropy_forward, loss.cross_entropy_backward, {"logits": (2, 4, 1000)}),
     attention=attention_check(),
@@ -177,8 +223,16 @@ gradients = types.SimpleNamespace(
     rotary_gpt=model_check(n_layer=1, n_embd=8, positions="rotary"),
     qk_norm_gpt=model_check(n_layer=1, n_embd=8, qk_norm=True),
     post_norm_block=layer_check(
-        lambda: PostNormBlock(LayerNorm("ln_1", 6), Attention("attn", 6, 2, dropout=0.2), LayerNorm("ln_2", 6), MLP("mlp", 6, 10, dropout=0.2)),
+        lambda: PostNormBlock(
+            LayerNorm("ln_1", 6),
+            Attention("attn", 6, 2, dropout=0.2),
+            LayerNorm("ln_2", 6),
+            MLP("mlp", 6, 10, dropout=0.2),
+        ),
         {"x": X},
     ),
-    cross_attention=layer_check(lambda: CrossAttention("attn", 6, 2, memory_channels=4, dropout=0.2), {"x": X, "memory": (2, 7, 4)}),
+    biased_attention=layer_check(lambda: Attention("attn", 6, 2), {"x": X, "bias": (1, 2, 5, 5)}),
+    cross_attention=layer_check(
+        lambda: CrossAttention("attn", 6, 2, memory_channels=4, dropout=0.2), {"x": X, "memory": (2, 7, 4)}
+    ),
 )

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from minigpt.layers import Attention, Parameter, Store
+from minigpt.layers import Attention, Store
 from minigpt.models.generation import CachedLogits, uncached_logits
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.museum.checks import judged, random_batch, random_model
@@ -17,15 +17,21 @@ from minigpt.ops.loss import IGNORED
 
 
 def compared(limit=1e-9):
-    """Decorator: a function to a dict of name -> (value, right value) becomes one to a Finding, by the largest relative difference of each."""
+    """Decorator: a function to a dict of name -> (value, right value) becomes one to a Finding, by
+    the largest relative difference of each.
+    """
 
     def wrap(function):
         @functools.wraps(function)
-        def check():
+        def check(**changes):
             errors = {}
-            for name, (value, right) in function().items():
+            for name, (value, right) in function(**changes).items():
                 value, right = np.asarray(value, np.float64), np.asarray(right, np.float64)
-                errors[name] = float(np.max(abs(value - right))) / max(float(np.max(abs(right))), 1e-300) if value.shape == right.shape else math.inf
+                errors[name] = (
+                    float(np.max(abs(value - right))) / max(float(np.max(abs(right))), 1e-300)
+                    if value.shape == right.shape
+                    else math.inf
+                )
             return judged(errors, limit)
 
         return check
@@ -47,7 +53,9 @@ def loop_attention(q, k, v, mask, scale):
 
 
 def attention_oracle(forward):
-    """A check of an attention's forward against loops, T = 5 queries at the end of S = 7 keys, causal, a band of 3, two keys padded."""
+    """A check of an attention's forward against loops, T = 5 queries at the end of S = 7 keys,
+    causal, a band of 3, two keys padded.
+    """
 
     @compared()
     def check():
@@ -88,14 +96,17 @@ def padding():
 
 
 @compared()
-def cached_is_uncached():
+def cached_is_uncached(**changes):
     """Logits of decoding with a KV cache against those computed from the whole text."""
-    model, (ids, _) = random_model(), random_batch()
+    model, (ids, _) = random_model(**changes), random_batch()
     cached, new = CachedLogits(model), []
     for T in (3, 4, 5):
         rows = list(ids[:, :T])
         new.append((cached(rows), uncached_logits(model, rows)))
     return {"prompt": new[0], "next tokens": tuple(np.stack(part) for part in zip(*new[1:]))}
+
+
+recipe_cached_is_uncached = functools.partial(cached_is_uncached, n_embd=8, positions="rotary", smear=True)
 
 
 @compared()
@@ -111,7 +122,9 @@ def cached_by_parts():
 
 @compared()
 def layernorm_oracle():
-    """LayerNorm by loops: mean, variance that divides by C, eps inside the root; RMSNorm likewise. Rows of 1e-3, where eps weighs."""
+    """LayerNorm by loops: mean, variance that divides by C, eps inside the root; RMSNorm likewise.
+    Rows of 1e-3, where eps weighs.
+    """
     rng = np.random.default_rng(10)
     x, weight, bias = 1e-3 * rng.standard_normal((4, 6)), rng.standard_normal(6), rng.standard_normal(6)
     layer, rms = np.zeros((2, 4, 6))
@@ -138,13 +151,17 @@ def activation_oracle():
 def shift():
     """Softmax and cross-entropy of scores that are all 1000 larger."""
     x = np.random.default_rng(11).standard_normal((3, 6))
-    values = [(softmax.softmax_forward(a)[0], loss.cross_entropy_forward(a, np.array([0, 2, 5]))[0]) for a in (x + 1000, x)]
+    values = [
+        (softmax.softmax_forward(a)[0], loss.cross_entropy_forward(a, np.array([0, 2, 5]))[0]) for a in (x + 1000, x)
+    ]
     return {"softmax": (values[0][0], values[1][0]), "cross-entropy": (values[0][1], values[1][1])}
 
 
 @compared(limit=1e-2)
 def dropout_expectation():
-    """The mean of many ones after dropout, and how far the masks of two rows of a batch agree (p^2 + (1 - p)^2 where they are drawn apart)."""
+    """The mean of many ones after dropout, and how far the masks of two rows of a batch agree
+    (p^2 + (1 - p)^2 where they are drawn apart).
+    """
     y = dropout.dropout_forward(np.ones((2, 100_000)), 0.3, np.random.default_rng(12))[0]
     return {"mean": (y.mean(), 1), "rows that agree": (((y[0] > 0) == (y[1] > 0)).mean(), 0.3**2 + 0.7**2)}
 
@@ -158,194 +175,17 @@ def loss_oracle():
     return {"loss": (loss.cross_entropy_forward(logits, targets)[0], sum(right) / len(right))}
 
 
-@compared()
-def micro_batches():
-    """Gradients of two micro-batches added into one store against the sum of the two apart."""
-    model, (ids, targets) = random_model(), random_batch()
-    together, apart = model.store.zeros_like(), [model.store.zeros_like() for _ in range(2)]
-    for part, rows in zip(apart, (slice(0, 2), slice(2, 3))):
-        for g in (together, part):
-            model.add_gradients(g, ids[rows], targets[rows], count=10)
-    return {"gradient": (together.vector, apart[0].vector + apart[1].vector)}
-
-
-def small_trainer(**settings):
-    """A Trainer whose run is never started: batches of 5 rows in 2 shards, which are then of unequal size."""
-    from minigpt.training import TrainConfig, Trainer
-
-    tokens = np.random.default_rng(14).integers(0, 11, 200)
-    config = TrainConfig(steps=10, **{"batch_size": 5, "shards": 2, "accumulate": 2, "optimizer": "adamw"} | settings)
-    return Trainer(random_model(), tokens[:150], tokens[150:], config=config, out="unused", threads=1, bar=False)
-
-
-@compared()
-def shards_are_the_whole():
-    """Loss and gradient of micro-batches and shards against those of all their rows at once, two steps running."""
-    trainer, losses, vectors = small_trainer(), [], []
-    for trainer.step in range(2):
-        loss_of_parts = trainer.compute_gradients()
-        batches = [part.batch for part in trainer.parts()]
-        ids, targets = (np.concatenate([batch[name] for batch in batches]) for name in ("ids", "targets"))
-        whole, grads = trainer.model.loss_and_grads(ids, targets)
-        losses.append((loss_of_parts, whole))
-        vectors.append((trainer.gradients[0].vector.copy(), np.concatenate([g.ravel() for g in grads.values()])))
-    return {"loss": tuple(zip(*losses)), "gradient": tuple(np.stack(part) for part in zip(*vectors))}
-
-
-@compared()
-def validation_loss():
-    """Validation loss in batches of unequal size against the mean over windows, one by one."""
-    from minigpt.objectives import NextToken
-    from minigpt.training import Workers, evaluate
-
-    model, tokens = random_model(), np.random.default_rng(15).integers(0, 11, 60)
-    windows = [model.loss(tokens[i : i + 7][None], tokens[i + 1 : i + 8][None]) for i in range(0, 56, 7)]
-    return {"loss": (evaluate(model, NextToken(7).walk(tokens, 3), Workers(1)), sum(windows) / len(windows))}
-
-
-@compared(limit=0)
-def random_streams():
-    """Every place in a run (step, micro-batch, batch or dropout of a shard) has random numbers of its own: how many different first draws."""
-    from minigpt.training.step import generator
-
-    trainer, draws = small_trainer(), []
-    for trainer.step in range(2):
-        draws.append({float(generator(trainer.config, trainer.step, micro, stream).random()) for micro in range(2) for stream in range(3)})
-    return {"streams of a step": (len(draws[0]), 6), "streams of two steps": (len(draws[0] | draws[1]), 12)}
-
-
-@compared(limit=0)
-def data_accounting():
-    """Targets follow their ids, all windows are drawn, validation takes each target once, and the two splits share no token."""
-    from minigpt.data import batches
-
-    tokens, rng = np.arange(40), np.random.default_rng(16)
-    ids, targets = (np.concatenate(part) for part in zip(*(batches.draw_batch(tokens, 8, 7, rng) for _ in range(50))))
-    seen = np.concatenate([y.ravel() for _, y in batches.consecutive_batches(tokens, 2, 7)])
-    train, val = batches.split(tokens)
-    return {
-        "targets": (targets, ids + 1),
-        "starts": (np.unique(ids[:, 0]), np.arange(33)),
-        "validation targets": (seen, np.arange(1, 36)),
-        "shared tokens": (len(np.intersect1d(train, val)) + 1, 1),
-    }
-
-
-def stores(seed):
-    """Parameters and two gradients, a matrix that is wider, one that is taller, three side by side, and a vector."""
-    parameters = [Parameter("wide", (3, 5), "hidden"), Parameter("tall", (5, 3), "hidden"), Parameter("qkv", (4, 12), "hidden", parts=3),
-                  Parameter("bias", (7,), "vector")]  # fmt: skip
-    rng = np.random.default_rng(seed)
-    return [Store(parameters, rng.standard_normal(15 + 15 + 48 + 7)) for _ in range(3)]
-
-
-@compared()
-def adamw_oracle():
-    """Two steps of AdamW by its formula, number by number."""
-    from minigpt.optim import AdamW
-
-    p, *gs = stores(17)
-    right = {name: value.copy() for name, value in p.items()}
-    optimizer = AdamW(p, lr=0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.2)
-    for g in gs:
-        optimizer.step(p, g.like(g.vector.copy()), factor=0.5)
-    for name, value in right.items():
-        for at in np.ndindex(value.shape):
-            m = v = 0.0
-            for t, g in enumerate((float(g[name][at]) for g in gs), 1):
-                m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g * g
-                value[at] *= 1 - 0.05 * 0.2 * (value.ndim >= 2)
-                value[at] -= 0.05 * (m / (1 - 0.8**t)) / (math.sqrt(v / (1 - 0.95**t)) + 1e-3)
-    return {"matrices": (p["wide"], right["wide"]), "vectors": (p["bias"], right["bias"])}
-
-
-def singular_polynomial(x, steps):
-    """Newton-Schulz by the singular value decomposition: each singular value goes through the polynomial."""
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    s = s / (math.sqrt((s * s).sum()) + 1e-7)
-    for _ in range(steps):
-        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
-    return (u * s) @ vt
-
-
-@compared(limit=1e-7)
-def muon_oracle():
-    """Two steps of Muon by singular value decompositions, and Newton-Schulz of a batch of matrices of different sizes."""
-    from minigpt.optim import Muon, newton_schulz
-
-    p, *gs = stores(18)
-    right = {name: value.copy() for name, value in p.items()}
-    optimizer = Muon(p, muon_lr=0.1)
-    for g in gs:
-        optimizer.step(p, g)
-    for name, columns in {"wide": 5, "tall": 3, "qkv": 4}.items():
-        for start in range(0, right[name].shape[1], columns):
-            at, m = (slice(None), slice(start, start + columns)), 0.0
-            for g in gs:
-                m = 0.95 * m + 0.05 * g[name][at]
-                scale = math.sqrt(max(1, columns / len(g[name])))
-                right[name][at] -= 0.1 * scale * singular_polynomial(0.05 * g[name][at] + 0.95 * m, 5)
-    batch = np.random.default_rng(19).standard_normal((2, 3, 5)) * np.array([1, 10])[:, None, None]
-    orthogonal = newton_schulz(batch), np.stack([singular_polynomial(x, 5) for x in batch])
-    return {name: (p[name], right[name]) for name in ("wide", "tall", "qkv")} | {"newton_schulz": orthogonal}
-
-
-@compared()
-def clipping():
-    """A long gradient keeps its direction and gets the limit's length; a short one stays as it is."""
-    from minigpt.optim import clip_by_norm
-
-    g = stores(20)[0].vector
-    out = {}
-    for name, length, right in (("long", 5, 2), ("short", 1.5, 1.5)):
-        g = g / math.sqrt(sum(a * a for a in g))
-        store = Store([Parameter("g", g.shape, "vector")], length * g)
-        clip_by_norm(store, 2.0)
-        out[name] = store.vector, right * g
-    return out
-
-
-@compared()
-def schedule_oracle():
-    """Factors of 11 steps, 4 of them warm-up: up in equal parts from one fifth, then to 0.1 along a line or half a cosine."""
-    from minigpt.optim import cosine, linear
-
-    up = [0.2, 0.4, 0.6, 0.8]
-    line = [1 - 0.9 * i / 6 for i in range(7)]
-    wave = [0.55 + 0.45 * math.cos(math.pi * i / 6) for i in range(7)]
-    schedules = (("linear", linear, line), ("cosine", cosine, wave))
-    return {name: ([schedule(i, 11, 4) for i in range(11)], up + down) for name, schedule, down in schedules}
-
-
-@compared()
-def sampling_oracle():
-    """Probabilities after temperature, top-k and top-p, by sorting lists."""
-    from minigpt.sampling import token_probabilities
-
-    logits = np.log(np.array([0.05, 0.4, 0.15, 0.3, 0.1]))
-
-    def right(temperature=1.0, top_k=5, top_p=2.0):
-        p = [math.exp(a / temperature) for a in logits]
-        kept, total = [], 0.0
-        for i in sorted(range(5), key=lambda i: -p[i])[:top_k]:
-            kept.append(i)
-            total += p[i] / sum(sorted(p)[-top_k:])
-            if total >= top_p:
-                break
-        return [p[i] / sum(p[j] for j in kept) if i in kept else 0.0 for i in range(5)]
-
-    cases = {"plain": {}, "temperature": {"temperature": 0.5}, "top_k": {"top_k": 2}, "top_p": {"top_p": 0.6}}
-    return {name: (token_probabilities(logits[None], **case)[0], right(**case)) for name, case in cases.items()}
-
-
 @compared(limit=0.15)
 def initial_weights():
-    """Standard deviation of the weights that write into the residual stream, 0.02 / sqrt(2 n_layer), and of the others, 0.02."""
+    """Standard deviation of the weights that write into the residual stream,
+    0.02 / sqrt(2 n_layer), and of the others, 0.02.
+    """
     p = GPT(GPTConfig(11, 7, 8, 2, 32), dtype=np.float64).parameters
     return {"c_proj": (p["h.3.mlp.c_proj.weight"].std(), 0.02 / 4), "c_fc": (p["h.3.mlp.c_fc.weight"].std(), 0.02)}
 
 
-GOLDEN_LOSS = 3.3691865172186577  # of golden_case by Hugging Face transformers' GPT-2 in float64; a parity test remakes it
+# of golden_case by Hugging Face transformers' GPT-2 in float64; a parity test remakes it
+GOLDEN_LOSS = 3.3691865172186577
 
 
 def golden_case():

@@ -8,7 +8,8 @@ EXHIBITS = [
     gradient(
         "GELU: the derivative of the tanh form for the exact one", "ops.activations", "gelu_backward",
         "x, cdf = cache",
-        "x, cdf = cache\n    return gelu_tanh_backward(dy, GeluTanhCache(x, (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3))) / 2))",
+        "x, cdf = cache\n    return gelu_tanh_backward(dy, GeluTanhCache(x, (1 + np.tanh(SQRT_2_OVER_PI * (x + "
+        "0.044715 * x**3))) / 2))",
         gradients.gelu, "gelu.x",
         "none: the two differ by one part in a thousand",
     ),
@@ -68,7 +69,10 @@ EXHIBITS = [
     ),
     other(
         "GELU: the other form than the config's",
-        Edit("layers.mlp", "MLP.__init__", "= name, activation, dropout", '= name, activation.removesuffix("_tanh"), dropout'),
+        Edit(
+            "layers.mlp", "MLP.__init__",
+            "= name, activation, dropout", '= name, activation.removesuffix("_tanh"), dropout',
+        ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none, but logits of a checkpoint from elsewhere agree to a few digits only", gradients.gpt,
     ),

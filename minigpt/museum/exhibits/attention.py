@@ -1,7 +1,17 @@
 """Mistakes planted in softmax, attention and its layer."""
 
 from minigpt.museum.checks import gradients
-from minigpt.museum.oracles import attention_oracle, cached_by_parts, cached_is_uncached, causality, golden_loss, padding, shift, weights_sum_to_one
+from minigpt.museum.oracles import (
+    attention_oracle,
+    cached_by_parts,
+    cached_is_uncached,
+    causality,
+    golden_loss,
+    padding,
+    recipe_cached_is_uncached,
+    shift,
+    weights_sum_to_one,
+)
 from minigpt.museum.planting import Edit, gradient, other
 from minigpt.ops import attention, lean_attention
 
@@ -24,7 +34,8 @@ EXHIBITS = [
     ),
     gradient(
         "attention: the softmax Jacobian without its second term", "ops.attention", "attention_backward",
-        "dscores -= row_dot(dy, y)[:, :, None, :]", "pass", gradients.attention, "attention.q attention.k attention.bias",
+        "dscores -= row_dot(dy, y)[:, :, None, :]", "pass", gradients.attention,
+        "attention.q attention.k attention.bias",
         "attention maps stay flat or collapse; the MLPs learn bigrams all the same",
     ),
     gradient(
@@ -44,17 +55,20 @@ EXHIBITS = [
     ),
     gradient(
         "attention: dk transposed", "ops.attention", "attention_backward",
-        "np.matmul(dscores, q, out=dk)", "np.matmul(dscores.swapaxes(-1, -2), q, out=dk)", gradients.attention, "attention.k",
+        "np.matmul(dscores, q, out=dk)", "np.matmul(dscores.swapaxes(-1, -2), q, out=dk)", gradients.attention,
+        "attention.k",
         "keys learn from the future; unequal sizes of T and S would have raised an error, equal ones run",
     ),
     gradient(
         "attention: the last query left out of dk", "ops.attention", "attention_backward",
-        "np.matmul(dscores, q, out=dk)", "np.matmul(dscores[..., :-1], q[:, :, :-1], out=dk)", gradients.attention, "attention.k",
+        "np.matmul(dscores, q, out=dk)", "np.matmul(dscores[..., :-1], q[:, :, :-1], out=dk)", gradients.attention,
+        "attention.k",
         "the newest token, the one that is sampled, has worse keys than the others",
     ),
     gradient(
         "attention: dropout forgotten in dv", "ops.attention", "attention_backward",
-        "weights if factors is None else weights * factors, dy", "weights, dy", gradients.attention_dropout, "attention.v",
+        "weights if factors is None else weights * factors, dy", "weights, dy", gradients.attention_dropout,
+        "attention.v",
         "dropout acts as noise on the gradient: the loss levels off higher as dropout rises",
     ),
     gradient(
@@ -64,7 +78,8 @@ EXHIBITS = [
     ),
     gradient(
         "attention: the bias's gradient scaled like the queries'", "ops.attention", "attention_backward",
-        "sum_to_shape(dscores.swapaxes(-1, -2), bias_shape)", "sum_to_shape(dscores.swapaxes(-1, -2), bias_shape) * scale",
+        "sum_to_shape(dscores.swapaxes(-1, -2), bias_shape)",
+        "sum_to_shape(dscores.swapaxes(-1, -2), bias_shape) * scale",
         gradients.attention, "attention.bias",
         "relative positions (T5's) learn too slowly",
     ),
@@ -80,14 +95,18 @@ EXHIBITS = [
         "trains as if with noise; right as soon as dropout is 0, where it is debugged",
     ),
     gradient(
-        "lean attention: the softmax's second term of the wrong queries", "ops.lean_attention", "lean_attention_backward",
+        "lean attention: the softmax's second term of the wrong queries", "ops.lean_attention",
+        "lean_attention_backward",
         "dot[:, :, None, queries]", "dot[:, :, None, : dscores.shape[-1]]",
         gradients.lean_attention, "lean_attention.q lean_attention.k lean_attention.bias",
         "right for short texts, wrong as soon as a text is longer than one block",
     ),
     other(
         "attention: 1 / sqrt(D) missing",
-        Edit("ops.attention", "attention_forward", "scale = 1 / math.sqrt(D) if scale is None else scale", "scale = 1.0 if scale is None else scale"),
+        Edit(
+            "ops.attention", "attention_forward",
+            "scale = 1 / math.sqrt(D) if scale is None else scale", "scale = 1.0 if scale is None else scale",
+        ),
         "oracle: attention in loops", attention_oracle(attention.attention_forward), "y, weights",
         "attention saturates early, worse with wide heads; a checkpoint from elsewhere gives soup", gradients.gpt,
     ),
@@ -100,15 +119,23 @@ EXHIBITS = [
     other(
         "attention: the mask applied after the softmax",
         (
-            Edit("ops.attention", "attention_forward", "softmax_over_keys(scores_kq(q, k, mask,", "softmax_over_keys(scores_kq(q, k, Mask(),"),
+            Edit(
+                "ops.attention", "attention_forward",
+                "softmax_over_keys(scores_kq(q, k, mask,", "softmax_over_keys(scores_kq(q, k, Mask(),",
+            ),
             Edit(
                 "ops.attention", "attention_forward",
                 "factors = None", "factors = 1.0 * np.isfinite(scores_kq(q, k, mask, bias, slice(0, T), slice(0, S)))",
             ),
-            Edit("ops.attention", "attention_forward", "dropped.swapaxes(-1, -2)", "(weights * factors).swapaxes(-1, -2)"),
+            Edit(
+                "ops.attention", "attention_forward",
+                "dropped.swapaxes(-1, -2)", "(weights * factors).swapaxes(-1, -2)",
+            ),
         ),
         "invariance: weights sum to 1", weights_sum_to_one, "row sums",
-        "early tokens attend to little; the future leaks through the denominator: the loss is too good, samples are not", gradients.attention,
+        "early tokens attend to little; the future leaks through the denominator: the loss is too good, "
+        "samples are not",
+        gradients.attention,
     ),
     other(
         "attention: the causal mask off by one",
@@ -146,6 +173,12 @@ EXHIBITS = [
         "attention learns nothing; the loss stops at the bigrams'",
     ),
     gradient(
+        "relative bias: its gradient dropped where the caller did not ask for it", "layers.attention",
+        "Attention.backward",
+        'dshared.add("bias", dbias)', "pass", gradients.biased_attention, "bias",
+        "relative positions stay at their random start; learns, a little worse",
+    ),
+    gradient(
         "cross-attention: the memory's gradient overwritten by each layer", "layers.shared", "SharedGradients.add",
         "total += gradient", "total[...] = gradient", gradients.cross_attention, "memory",
         "the encoder learns from one decoder layer only",
@@ -165,12 +198,14 @@ EXHIBITS = [
         (
             Edit(
                 "layers.attention", "split_heads",
-                "x.reshape(B, T, -1, heads, channels).transpose(2, 0, 3, 1, 4)", "x.reshape(B, -1, heads, T, channels).swapaxes(0, 1)",
+                "x.reshape(B, T, -1, heads, channels).transpose(2, 0, 3, 1, 4)",
+                "x.reshape(B, -1, heads, T, channels).swapaxes(0, 1)",
             ),
             Edit("layers.attention", "merge_heads", "y.swapaxes(1, 2).reshape(B, T, -1)", "y.reshape(B, T, -1)"),
         ),
         "invariance: causality", causality, "logits before the change",
-        "the loss is too good, samples are soup: heads are stretches of time, and the mask masks nothing", gradients.gpt,
+        "the loss is too good, samples are soup: heads are stretches of time, and the mask masks nothing",
+        gradients.gpt,
     ),
     other(
         "queries and keys swapped, both ways",
@@ -184,8 +219,29 @@ EXHIBITS = [
     ),
     other(
         "KV cache: keys stored as values",
-        Edit("layers.kv_cache", "KVCache.append", "self.values[:, :, start : self.length] = v", "self.values[:, :, start : self.length] = k"),
+        Edit(
+            "layers.kv_cache", "KVCache.append",
+            "self.values[:, :, start : self.length] = v", "self.values[:, :, start : self.length] = k",
+        ),
         "invariance: cached = uncached", cached_is_uncached, "prompt, next tokens",
         "trains well; samples are soup",
+    ),
+    other(
+        "fast decoding: queries not scaled",
+        Edit(
+            "models.fast_decoding", "FastNewestAttention.__call__",
+            "multiply(q, self.scale, self.q)", "copyto(self.q, q)",
+        ),
+        "invariance: cached = uncached", cached_is_uncached, "prompt, next tokens",
+        "trains well; samples are sure of themselves and wrong",
+    ),
+    other(
+        "smear: in decoding, the token before the newest forgotten",
+        Edit(
+            "models.fast_decoding", "FastTrunk.embed",
+            "self.state.previous = newest if visible is None", "self.state.previous = None if visible is None",
+        ),
+        "invariance: cached = uncached", recipe_cached_is_uncached, "prompt, next tokens",
+        "trains well; samples are a little worse than the loss promises",
     ),
 ]  # fmt: skip

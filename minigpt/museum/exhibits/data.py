@@ -1,7 +1,7 @@
 """Mistakes planted in token files, batches and splits."""
 
-from minigpt.museum.oracles import data_accounting
 from minigpt.museum.planting import Edit, other
+from minigpt.museum.training_oracles import data_accounting
 
 EXHIBITS = [
     other(

@@ -1,8 +1,8 @@
 """Mistakes planted in linear maps."""
 
 from minigpt.museum.checks import gradients
-from minigpt.museum.oracles import micro_batches
 from minigpt.museum.planting import Edit, gradient, other
+from minigpt.museum.training_oracles import micro_batches
 
 EXHIBITS = [
     gradient(

@@ -22,7 +22,8 @@ EXHIBITS = [
     ),
     gradient(
         "post-norm block: the MLP's residual taken after the norm", "layers.block", "PostNormBlock.backward",
-        "dx = dx + self.mlp.backward(g, dx, cache.mlp)", "dx = self.mlp.backward(g, dx, cache.mlp)", gradients.post_norm_block, "ln_1.bias",
+        "dx = dx + self.mlp.backward(g, dx, cache.mlp)", "dx = self.mlp.backward(g, dx, cache.mlp)",
+        gradients.post_norm_block, "ln_1.bias",
         "BERT fine-tunes badly; the top layers learn, the others hardly",
     ),
     gradient(

@@ -32,17 +32,20 @@ EXHIBITS = [
     ),
     gradient(
         "LayerNorm: backward assumes a variance of exactly 1, without eps", "ops.normalization", "layernorm_backward",
-        "xhat * row_mean(dxhat * xhat)", "xhat * row_mean(dxhat * xhat) / row_mean(xhat * xhat)", gradients.layernorm, "layernorm.x",
+        "xhat * row_mean(dxhat * xhat)", "xhat * row_mean(dxhat * xhat) / row_mean(xhat * xhat)", gradients.layernorm,
+        "layernorm.x",
         "none, until a row is nearly constant",
     ),
     gradient(
         "LayerNorm: unbiased variance (C - 1) in backward only", "ops.normalization", "layernorm_backward",
-        "row_mean(dxhat * xhat)", "(dxhat * xhat).sum(axis=-1, keepdims=True) / (len(weight) - 1)", gradients.wide_layernorm, "layernorm.x",
+        "row_mean(dxhat * xhat)", "(dxhat * xhat).sum(axis=-1, keepdims=True) / (len(weight) - 1)",
+        gradients.wide_layernorm, "layernorm.x",
         "none: one part in C of one term",
     ),
     gradient(
         "LayerNorm: unbiased variance (C - 1) in forward only", "ops.normalization", "layernorm_forward",
-        "row_mean(xhat * xhat) + eps", "(xhat * xhat).sum(axis=-1, keepdims=True) / (len(weight) - 1) + eps", gradients.layernorm, "layernorm.x",
+        "row_mean(xhat * xhat) + eps", "(xhat * xhat).sum(axis=-1, keepdims=True) / (len(weight) - 1) + eps",
+        gradients.layernorm, "layernorm.x",
         "loads a checkpoint with a slightly higher loss than it was trained to",
     ),
     gradient(
@@ -73,15 +76,24 @@ EXHIBITS = [
     other(
         "RMSNorm: eps outside the root, both ways",
         (
-            Edit("ops.normalization", "rmsnorm_forward", "1 / np.sqrt(row_mean(x * x) + eps)", "1 / (np.sqrt(row_mean(x * x)) + eps)"),
-            Edit("ops.normalization", "rmsnorm_backward", "row_mean(dx * xhat)", "row_mean(dx * xhat) / np.sqrt(row_mean(xhat * xhat))"),
+            Edit(
+                "ops.normalization", "rmsnorm_forward",
+                "1 / np.sqrt(row_mean(x * x) + eps)", "1 / (np.sqrt(row_mean(x * x)) + eps)",
+            ),
+            Edit(
+                "ops.normalization", "rmsnorm_backward",
+                "row_mean(dx * xhat)", "row_mean(dx * xhat) / np.sqrt(row_mean(xhat * xhat))",
+            ),
         ),
         "oracle: norms in loops", layernorm_oracle, "rmsnorm",
         "none, except on rows near zero, such as padding", gradients.rmsnorm,
     ),
     other(
         "LayerNorm: eps 1e-6 for 1e-5",
-        Edit("layers.norm", "LayerNorm.__init__", "self.name, self.eps = name, eps", "self.name, self.eps = name, 1e-6"),
+        Edit(
+            "layers.norm", "LayerNorm.__init__",
+            "self.name, self.eps = name, eps", "self.name, self.eps = name, 1e-6",
+        ),
         "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
         "none, but logits of a checkpoint from elsewhere agree to a few digits fewer", gradients.gpt,
     ),

@@ -1,7 +1,7 @@
 """Mistakes planted in optimisers, clipping and schedules."""
 
-from minigpt.museum.oracles import adamw_oracle, clipping, muon_oracle, schedule_oracle
 from minigpt.museum.planting import Edit, other
+from minigpt.museum.training_oracles import adamw_oracle, clipping, muon_oracle, schedule_oracle
 
 EXHIBITS = [
     other(
@@ -41,7 +41,8 @@ EXHIBITS = [
         "AdamW: L2 in the gradient for decoupled decay",
         Edit(
             "optim.adamw", "AdamW.step",
-            "decay(p, self.decayed, lr * self.weight_decay)", "[g[name].__iadd__(self.weight_decay * p[name]) for name in self.decayed]",
+            "decay(p, self.decayed, lr * self.weight_decay)",
+            "[g[name].__iadd__(self.weight_decay * p[name]) for name in self.decayed]",
         ),
         "oracle: AdamW in loops", adamw_oracle, "matrices",
         "weight decay has little effect whatever its value: Adam divides it away",
@@ -72,13 +73,19 @@ EXHIBITS = [
     ),
     other(
         "Muon: q, k and v orthogonalised as one matrix",
-        Edit("optim.muon", "group_by_shape", "for name, parts in hidden.items():", "for name, parts in dict.fromkeys(hidden, 1).items():"),
+        Edit(
+            "optim.muon", "group_by_shape",
+            "for name, parts in hidden.items():", "for name, parts in dict.fromkeys(hidden, 1).items():",
+        ),
         "oracle: Muon by singular values", muon_oracle, "qkv",
         "learns, a little slower: the largest of the three takes the step",
     ),
     other(
         "clipping by value in place of norm",
-        Edit("optim.clipping", "clip_by_norm", "g.vector *= limit / norm", "g.vector.clip(-limit, limit, out=g.vector)"),
+        Edit(
+            "optim.clipping", "clip_by_norm",
+            "g.vector *= limit / norm", "g.vector.clip(-limit, limit, out=g.vector)",
+        ),
         "oracle: clipping by formula", clipping, "long",
         "works, with another direction: large entries count for less",
     ),

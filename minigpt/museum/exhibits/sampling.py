@@ -1,7 +1,8 @@
 """Mistakes planted in sampling."""
 
-from minigpt.museum.oracles import padding, sampling_oracle
+from minigpt.museum.oracles import padding
 from minigpt.museum.planting import Edit, other
+from minigpt.museum.training_oracles import sampling_oracle
 
 EXHIBITS = [
     other(

@@ -1,7 +1,7 @@
 """Mistakes planted in the trainer."""
 
-from minigpt.museum.oracles import random_streams, shards_are_the_whole, validation_loss
 from minigpt.museum.planting import Edit, other
+from minigpt.museum.training_oracles import random_streams, shards_are_the_whole, validation_loss
 
 EXHIBITS = [
     other(
