@@ -47,7 +47,9 @@ WHEN_NAMED = {  # what most programs don't need, and the module that is imported
 
 
 def __getattr__(name):
-    """Import proof, files, data, training and drawing when they are first named: they cost nothing until used."""
+    """Import proof, files, data, training and drawing when they are first named: they cost nothing
+    until used.
+    """
     if name in WHEN_NAMED:
         return getattr(importlib.import_module(f"minigpt.{WHEN_NAMED[name]}"), name)
     if not name.startswith("_") and importlib.util.find_spec(f"minigpt.{name}"):

@@ -1,4 +1,6 @@
-"""Wiring and names: layers that read their numbers from a store and add their gradients into another."""
+"""Wiring and names: layers that read their numbers from a store and add their gradients into
+another.
+"""
 
 from minigpt.layers.attention import Attention
 from minigpt.layers.block import DecoderBlock, PostNormBlock, PreNormBlock

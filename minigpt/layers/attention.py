@@ -1,4 +1,5 @@
-"""Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2): projections around ops.attend.
+"""Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2): projections
+around ops.attend.
 
 Shapes: B batch, T queries, S keys, C channels, H heads, D channels of a head.
 """
@@ -34,22 +35,29 @@ class SelfAttentionCache(NamedTuple):
 
 
 class Attention:
-    """y = dropout(heads(attention(q, k, v)) @ W + b), where q, k and v are linear maps of the input.
+    """y = dropout(heads(attention(q, k, v)) @ W + b), where q, k and v are linear maps of the
+    input.
 
-    Names and layout are GPT-2's: `c_attn` (C, 3HD) makes q, k and v, `c_proj` (HD, C) brings the heads together.
+    Names and layout are GPT-2's: `c_attn` (C, 3HD) makes q, k and v, `c_proj` (HD, C) brings the
+    heads together.
 
-    With qk_norm, q and k of each head are scaled to root mean square 1 first: a score is then at most sqrt(D), whatever
-    the matrices grow to (Henry et al. 2020, arXiv:2010.04245, with RMSNorm in place of the norm, without a learned scale).
+    With qk_norm, q and k of each head are scaled to root mean square 1 first: a score is then at
+    most sqrt(D), whatever the matrices grow to (Henry et al. 2020, arXiv:2010.04245, with RMSNorm
+    in place of the norm, without a learned scale).
     """
 
     def __init__(self, name, channels, n_head, *, head_channels=None, causal=False, window=None, scale=None,
                  bias=True, qkv_bias=None, dropout=0.0, std=0.02, residual_std=0.02, qk_norm=False):  # fmt: skip
-        """bias: of both maps, qkv_bias of the first if it differs; window, scale and causal as for ops.attend and its Mask."""
+        """bias: of both maps, qkv_bias of the first if it differs; window, scale and causal as for
+        ops.attend and its Mask.
+        """
         self.name, self.n_head = name, n_head
         self.head_channels = head_channels or channels // n_head
         self.causal, self.window, self.scale, self.dropout, self.qk_norm = causal, window, scale, dropout, qk_norm
         width = self.n_head * self.head_channels
-        self.c_attn = Linear(f"{name}.c_attn", channels, 3 * width, bias=bias if qkv_bias is None else qkv_bias, std=std, parts=3)
+        self.c_attn = Linear(
+            f"{name}.c_attn", channels, 3 * width, bias=bias if qkv_bias is None else qkv_bias, std=std, parts=3
+        )
         self.c_proj = Linear(f"{name}.c_proj", width, channels, bias=bias, std=residual_std)
 
     def parameters(self):
@@ -63,8 +71,9 @@ class Attention:
     def forward(self, p, x, rng=None, *, shared=NOTHING_SHARED, kv=None):
         """x (B, T, C) -> y (B, T, C), SelfAttentionCache.
 
-        shared: key_mask, bias and rotary are read of it; kv: a KVCache to append to: the T inputs are then the newest of
-        its S tokens, and with T = 1 the weights in the cache returned last until the next call.
+        shared: key_mask, bias and rotary are read of it; kv: a KVCache to append to: the T inputs
+        are then the newest of its S tokens, and with T = 1 the weights in the cache returned last
+        until the next call.
         """
         qkv, c_attn = self.c_attn.forward(p, x)  # (B, T, 3HD)
         q, k, v = split_heads(qkv, self.n_head, self.head_channels)  # three (B, H, T, D) views of it
@@ -80,13 +89,17 @@ class Attention:
             k, v = kv.append(k, v)
         mask = Mask(self.causal, self.window, shared.key_mask)
         scores = kv.scores if kv is not None and x.shape[1] == 1 else None
-        y, attention = attend(q, k, v, mask=mask, bias=shared.bias, scale=self.scale, dropout=self.dropout, rng=rng, newest_scores=scores)
+        y, attention = attend(
+            q, k, v, mask=mask, bias=shared.bias, scale=self.scale, dropout=self.dropout, rng=rng, newest_scores=scores
+        )
         y, c_proj = self.c_proj.forward(p, merge_heads(y))
         y, dropout = dropout_forward(y, self.dropout, rng)
         return y, SelfAttentionCache(c_attn, qk_norm, rotary, attention, c_proj, dropout)
 
     def backward(self, g, dy, cache, dshared=NOTHING_COLLECTED):
-        """Add this layer's gradients into g, and the bias's into dshared, which is refused without one; dy -> dx (B, T, C)."""
+        """Add this layer's gradients into g, and the bias's into dshared, which is refused without
+        one; dy -> dx (B, T, C).
+        """
         dy = dropout_backward(dy, cache.dropout)
         dy = self.c_proj.backward(g, dy, cache.c_proj)  # (B, T, HD)
         (dy,) = split_heads(dy, self.n_head, self.head_channels)  # (B, H, T, D)

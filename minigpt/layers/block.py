@@ -1,4 +1,6 @@
-"""One layer of a transformer: attention and MLP, each with a residual connection and a normalisation."""
+"""One layer of a transformer: attention and MLP, each with a residual connection and a
+normalisation.
+"""
 
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ class PreNormCache(NamedTuple):
 class PreNormBlock:
     """Normalise, transform, add (GPT-2, CTRL, T5's encoder; Xiong et al. 2020, arXiv:2002.04745).
 
-        x = x + attn(ln_1(x));    x = x + mlp(ln_2(x))
+    x = x + attn(ln_1(x));    x = x + mlp(ln_2(x))
     """
 
     def __init__(self, ln_1, attn, ln_2, mlp):
@@ -39,7 +41,9 @@ class PreNormBlock:
         return x + m, PreNormCache(ln_1, attn, ln_2, mlp)
 
     def backward(self, g, dy, cache, dshared=NOTHING_COLLECTED):
-        """Add the gradients of the four parts into g, those of what is shared into dshared; dy (B, T, C) -> dx (B, T, C)."""
+        """Add the gradients of the four parts into g, those of what is shared into dshared; dy (B,
+        T, C) -> dx (B, T, C).
+        """
         dx = dy + self.ln_2.backward(g, self.mlp.backward(g, dy, cache.mlp), cache.ln_2)
         return dx + self.ln_1.backward(g, self.attn.backward(g, dx, cache.attn, dshared), cache.ln_1)
 
@@ -54,7 +58,7 @@ class PostNormCache(NamedTuple):
 class PostNormBlock:
     """Transform, add, normalise: the order of the first transformer, of BERT and RoBERTa.
 
-        x = ln_1(x + attn(x));    x = ln_2(x + mlp(x))
+    x = ln_1(x + attn(x));    x = ln_2(x + mlp(x))
     """
 
     def __init__(self, ln_1, attn, ln_2, mlp):
@@ -73,7 +77,9 @@ class PostNormBlock:
         return x, PostNormCache(attn, ln_1, mlp, ln_2)
 
     def backward(self, g, dy, cache, dshared=NOTHING_COLLECTED):
-        """Add the gradients of the four parts into g, those of what is shared into dshared; dy (B, T, C) -> dx (B, T, C)."""
+        """Add the gradients of the four parts into g, those of what is shared into dshared; dy (B,
+        T, C) -> dx (B, T, C).
+        """
         dx = self.ln_2.backward(g, dy, cache.ln_2)
         dx = dx + self.mlp.backward(g, dx, cache.mlp)
         dx = self.ln_1.backward(g, dx, cache.ln_1)
@@ -90,7 +96,8 @@ class DecoderCache(NamedTuple):
 
 
 class DecoderBlock:
-    """A pre-norm block that reads a memory between its attention and its MLP (T5's decoder; Raffel et al. 2019, arXiv:1910.10683).
+    """A pre-norm block that reads a memory between its attention and its MLP (T5's decoder; Raffel
+    et al. 2019, arXiv:1910.10683).
 
         x = x + attn(ln_1(x));    x = x + cross(ln_cross(x), memory);    x = x + mlp(ln_2(x))
     """
@@ -117,7 +124,9 @@ class DecoderBlock:
         return x + m, DecoderCache(ln_1, attn, ln_cross, cross, ln_2, mlp)
 
     def backward(self, g, dy, cache, dshared):
-        """Add the gradients of the six parts into g, those of bias and memory into dshared; dy (B, T, C) -> dx (B, T, C)."""
+        """Add the gradients of the six parts into g, those of bias and memory into dshared; dy (B,
+        T, C) -> dx (B, T, C).
+        """
         dx = dy + self.ln_2.backward(g, self.mlp.backward(g, dy, cache.mlp), cache.ln_2)
         dx = dx + self.ln_cross.backward(g, self.cross.backward(g, dx, cache.cross, dshared), cache.ln_cross)
         return dx + self.ln_1.backward(g, self.attn.backward(g, dx, cache.attn, dshared), cache.ln_1)

@@ -1,7 +1,8 @@
-"""Multi-head attention from one sequence to another: a decoder's queries, an encoder's keys and values.
+"""Multi-head attention from one sequence to another: a decoder's queries, an encoder's keys and
+values.
 
-Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
-Shapes: B batch, T queries, S tokens of the memory, C channels of the input, M of the memory, H heads, D channels of a head.
+Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3. Shapes: B batch, T queries, S tokens of the
+memory, C channels of the input, M of the memory, H heads, D channels of a head.
 """
 
 from typing import NamedTuple
@@ -33,14 +34,15 @@ class CrossAttentionCache(NamedTuple):
 
 
 class CrossAttention:
-    """y = dropout(heads(attention(q, k, v)) @ W + b), where q is a linear map of the input, k and v of a memory.
+    """y = dropout(heads(attention(q, k, v)) @ W + b), where q is a linear map of the input, k and v
+    of a memory.
 
-    `q_attn` (C, HD) makes q of the input, `c_attn` (M, 2HD) k and v of the memory; `c_proj` (HD, C) brings the heads
-    together.
+    `q_attn` (C, HD) makes q of the input, `c_attn` (M, 2HD) k and v of the memory; `c_proj` (HD, C)
+    brings the heads together.
     """
 
-    def __init__(self, name, channels, n_head, *, memory_channels, head_channels=None, scale=None, bias=True, dropout=0.0,
-                 std=0.02, residual_std=0.02):  # fmt: skip
+    def __init__(self, name, channels, n_head, *, memory_channels, head_channels=None, scale=None, bias=True,
+                 dropout=0.0, std=0.02, residual_std=0.02):  # fmt: skip
         self.name, self.n_head = name, n_head
         self.head_channels = head_channels or channels // n_head
         self.scale, self.dropout = scale, dropout
@@ -60,8 +62,9 @@ class CrossAttention:
     def forward(self, p, x, rng=None, *, shared, kv=None):
         """x (B, T, C) -> y (B, T, C), CrossAttentionCache.
 
-        shared: memory (B, S, M) and memory_mask (B, S) are read of it; kv: a KVCache, which the first call fills with the
-        memory's keys and values and later calls read, so that they are computed once.
+        shared: memory (B, S, M) and memory_mask (B, S) are read of it; kv: a KVCache, which the
+        first call fills with the memory's keys and values and later calls read, so that they are
+        computed once.
         """
         q, q_attn = self.q_attn.forward(p, x)
         (q,) = split_heads(q, self.n_head, self.head_channels)
@@ -80,7 +83,9 @@ class CrossAttention:
         return y, CrossAttentionCache(q_attn, c_attn, attention, c_proj, dropout)
 
     def backward(self, g, dy, cache, dshared=NOTHING_COLLECTED):
-        """Add this layer's gradients into g, and the memory's into dshared, which is refused without one; dy -> dx (B, T, C)."""
+        """Add this layer's gradients into g, and the memory's into dshared, which is refused
+        without one; dy -> dx (B, T, C).
+        """
         if cache.c_attn is None:
             raise ValueError("this pass read keys and values computed earlier, in decoding: it has no backward")
         dy = dropout_backward(dy, cache.dropout)

@@ -1,4 +1,6 @@
-"""Named tables: tokens, positions, and the head that reuses the token table; and what mixes neighbouring tokens."""
+"""Named tables: tokens, positions, and the head that reuses the token table; and what mixes
+neighbouring tokens.
+"""
 
 from minigpt.layers.store import Parameter
 from minigpt.ops.embedding import embedding_backward, embedding_forward, unembedding_backward, unembedding_forward
@@ -28,7 +30,9 @@ class Embedding:
 
 
 class LearnedPositions:
-    """One learned row for each position, added to the input; ops.learned_positions_forward has the formula."""
+    """One learned row for each position, added to the input; ops.learned_positions_forward has the
+    formula.
+    """
 
     def __init__(self, name, positions, channels, std=0.02):
         self.name = name
@@ -51,7 +55,9 @@ class LearnedPositions:
 
 
 class Smear:
-    """Each token's vector with a learned proportion, channel by channel, of the one before it; ops.smear_forward has the formula."""
+    """Each token's vector with a learned proportion, channel by channel, of the one before it;
+    ops.smear_forward has the formula.
+    """
 
     def __init__(self, name, channels):
         self.name = name
@@ -64,7 +70,8 @@ class Smear:
     def forward(self, p, x, visible=None, previous=None):
         """x (B, T, C), visible (B, T) bool, False at padding -> y (B, T, C), cache.
 
-        previous: in decoding, the vector (B, 1, C) before the first of x, as it was given to this layer; none at a text's beginning.
+        previous: in decoding, the vector (B, 1, C) before the first of x, as it was given to this
+        layer; none at a text's beginning.
         """
         return smear_forward(x, p[self.weight.name], visible, previous)
 
@@ -77,7 +84,9 @@ class Smear:
 
 
 class TiedHead:
-    """Logits from the token table itself: y = x @ weight^T, where the weight is another layer's and is counted there."""
+    """Logits from the token table itself: y = x @ weight^T, where the weight is another layer's and
+    is counted there.
+    """
 
     def __init__(self, name, embedding):
         self.name, self.weight = name, embedding.weight
@@ -91,7 +100,7 @@ class TiedHead:
         return unembedding_forward(x, p[self.weight.name])
 
     def backward(self, g, dy, cache):
-        """Add into the shared table's gradient, where g has its name; dy (..., V) -> dx (..., C)."""
+        """Add into the shared table's gradient, where g has it; dy (..., V) -> dx (..., C)."""
         dx, dweight = unembedding_backward(dy, cache, with_dweight=self.weight.name in g)
         if dweight is not None:
             g[self.weight.name] += dweight

@@ -7,11 +7,12 @@ import numpy as np
 
 
 class KVCache:
-    """The keys and values of one attention layer in decoding: buffers taken once, filled from the left.
+    """The keys and values of one attention layer in decoding: buffers taken once, filled from the
+    left.
 
-    keys, values (B, H, S, D), of which `length` tokens are filled: those of one head lie end to end, as its query reads them.
-    The newest query's scores are computed in a buffer as well: contiguous, since np.exp copies a strided array before it
-    works in place.
+    keys, values (B, H, S, D), of which `length` tokens are filled: those of one head lie end to
+    end, as its query reads them. The newest query's scores are computed in a buffer as well:
+    contiguous, since np.exp copies a strided array before it works in place.
     """
 
     def __init__(self, batch, heads, size, channels, dtype):
@@ -27,7 +28,9 @@ class KVCache:
         return self.scores_buffer[: B * H * self.length].reshape(B, H, 1, self.length)
 
     def append(self, k, v):
-        """Store the keys and values of new tokens, (B, H, T, D) each -> views of all so far, (B, H, length, D) each."""
+        """Store the keys and values of new tokens, (B, H, T, D) each -> views of all so far, (B, H,
+        length, D) each.
+        """
         start, self.length = self.length, self.length + k.shape[2]
         if self.length > self.keys.shape[2]:
             raise ValueError(f"the KV cache has room for {self.keys.shape[2]} tokens, {self.length} were given")

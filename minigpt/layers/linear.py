@@ -5,7 +5,9 @@ from minigpt.ops.linear import linear_backward, linear_forward
 
 
 class Linear:
-    """y = x @ weight + bias, weight (inputs, outputs) drawn from normal(0, std), bias zero; ops.linear_forward has the formulas."""
+    """y = x @ weight + bias, weight (inputs, outputs) drawn from normal(0, std), bias zero;
+    ops.linear_forward has the formulas.
+    """
 
     def __init__(self, name, inputs, outputs, *, bias=True, std=0.02, role="hidden", parts=1):
         """role and parts: of the weight, as for Parameter."""
@@ -22,7 +24,9 @@ class Linear:
         return linear_forward(x, p[self.weight.name], p[self.bias.name] if self.bias else None)
 
     def backward(self, g, dy, cache):
-        """Add this layer's gradients into g, where it has their names; dy (..., outputs) -> dx (..., inputs)."""
+        """Add this layer's gradients into g, where it has their names; dy (..., outputs) -> dx
+        (..., inputs).
+        """
         dx, dweight, dbias = linear_backward(dy, cache, with_dweight=self.weight.name in g)
         if dweight is not None:
             g[self.weight.name] += dweight

@@ -1,4 +1,6 @@
-"""The position-wise feed-forward network of a block (Vaswani et al. 2017, arXiv:1706.03762, section 3.3)."""
+"""The position-wise feed-forward network of a block (Vaswani et al. 2017, arXiv:1706.03762, section
+3.3).
+"""
 
 from typing import NamedTuple
 
@@ -16,9 +18,13 @@ class MLPCache(NamedTuple):
 
 
 class MLP:
-    """y = dropout(act(x @ W1 + b1) @ W2 + b2), names and shapes of GPT-2: c_fc (C, F), c_proj (F, C)."""
+    """y = dropout(act(x @ W1 + b1) @ W2 + b2), names and shapes of GPT-2: c_fc (C, F), c_proj (F,
+    C).
+    """
 
-    def __init__(self, name, channels, hidden, *, activation="gelu_tanh", bias=True, dropout=0.0, std=0.02, residual_std=0.02):
+    def __init__(
+        self, name, channels, hidden, *, activation="gelu_tanh", bias=True, dropout=0.0, std=0.02, residual_std=0.02
+    ):
         self.name, self.activation, self.dropout = name, activation, dropout
         self.c_fc = Linear(f"{name}.c_fc", channels, hidden, bias=bias, std=std)
         self.c_proj = Linear(f"{name}.c_proj", hidden, channels, bias=bias, std=residual_std)

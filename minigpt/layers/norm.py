@@ -5,7 +5,9 @@ from minigpt.ops.normalization import layernorm_backward, layernorm_forward, rms
 
 
 class LayerNorm:
-    """Layer normalisation with a learned scale and, unless bias=False, a learned shift; ops.layernorm_forward has the formulas."""
+    """Layer normalisation with a learned scale and, unless bias=False, a learned shift;
+    ops.layernorm_forward has the formulas.
+    """
 
     def __init__(self, name, channels, *, bias=True, eps=1e-5):
         self.name, self.eps = name, eps
@@ -21,7 +23,7 @@ class LayerNorm:
         return layernorm_forward(x, p[self.weight.name], p[self.bias.name] if self.bias else None, self.eps)
 
     def backward(self, g, dy, cache):
-        """Add this layer's gradients into g, where it has their names; dy (..., C) -> dx (..., C)."""
+        """Add this layer's gradients into g, where it has them; dy (..., C) -> dx (..., C)."""
         dx, dweight, dbias = layernorm_backward(dy, cache, with_dweight=self.weight.name in g)
         if dweight is not None:
             g[self.weight.name] += dweight
@@ -46,7 +48,7 @@ class RMSNorm:
         return rmsnorm_forward(x, p[self.weight.name], self.eps)
 
     def backward(self, g, dy, cache):
-        """Add this layer's gradients into g, where it has their names; dy (..., C) -> dx (..., C)."""
+        """Add this layer's gradients into g, where it has them; dy (..., C) -> dx (..., C)."""
         dx, dweight = rmsnorm_backward(dy, cache, with_dweight=self.weight.name in g)
         if dweight is not None:
             g[self.weight.name] += dweight

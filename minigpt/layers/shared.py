@@ -1,4 +1,5 @@
-"""What all blocks of one pass read besides their own input, and the twin of it that collects the gradients.
+"""What all blocks of one pass read besides their own input, and the twin of it that collects the
+gradients.
 
 Shapes: B batch, T queries, S keys, M channels of the memory, H heads, D channels of a head.
 """
@@ -19,7 +20,9 @@ class Shared(NamedTuple):
 
 
 class SharedGradients(NamedTuple):
-    """Sums of the gradients of what is learned of a Shared: every block adds to them in its backward."""
+    """Sums of the gradients of what is learned of a Shared: every block adds to them in its
+    backward.
+    """
 
     bias: np.ndarray | None = None
     memory: np.ndarray | None = None
@@ -30,10 +33,14 @@ class SharedGradients(NamedTuple):
         return cls(*(None if x is None else np.zeros_like(x) for x in (shared.bias, shared.memory)))
 
     def add(self, name, gradient):
-        """Add to the sum of one name. ValueError where there is none to add to: a gradient is collected or refused, never dropped."""
+        """Add to the sum of one name. ValueError where there is none to add to: a gradient is
+        collected or refused, never dropped.
+        """
         total = getattr(self, name)
         if total is None:
-            raise ValueError(f"the gradient of {name} has no sum to be added to: give backward SharedGradients.zeros_like(shared)")
+            raise ValueError(
+                f"the gradient of {name} has no sum to be added to: give backward SharedGradients.zeros_like(shared)"
+            )
         total += gradient
 
 

@@ -3,13 +3,17 @@
 from minigpt.layers.recompute import RecomputedCache, recomputed_backward, recomputed_forward
 from minigpt.layers.shared import NOTHING_COLLECTED, NOTHING_SHARED
 
-KEEP = ("activations", "inputs", "nothing")  # all that backward needs; each block's input, to run it again; no backward follows
+# What a pass keeps of its blocks: all that backward needs; each block's input, to run it again; or
+# nothing, where no backward will follow.
+KEEP = ("activations", "inputs", "nothing")
 
 
 def stack_forward(blocks, p, x, rng=None, *, shared=NOTHING_SHARED, kv=None, keep="activations"):
-    """x through the blocks in turn -> y, a list of a cache each: a block's own, a RecomputedCache or, with nothing kept, None.
+    """x through the blocks in turn -> y, a list of a cache each: a block's own, a RecomputedCache
+    or, with nothing kept, None.
 
-    shared: what every block reads; kv: in decoding, a list of what each block keeps of the text; keep: one of KEEP.
+    shared: what every block reads; kv: in decoding, a list of what each block keeps of the text;
+    keep: one of KEEP.
     """
     caches = []
     for i, block in enumerate(blocks):

@@ -10,11 +10,12 @@ ROLES = ("hidden", "embedding", "head", "vector")
 
 
 class Parameter(NamedTuple):
-    """What a layer asks of a store: a name, a shape, a role and the distribution of its initial values, normal(mean, std).
+    """What a layer asks of a store: a name, a shape, a role and the distribution of its initial
+    values, normal(mean, std).
 
-    role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a matrix into logits or labels,
-    "vector" for biases, norms and what else neither decays nor is orthogonalised; parts: how many matrices stand side by side
-    in it, such as 3 for q, k and v.
+    role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a
+    matrix into logits or labels, "vector" for biases, norms and what else neither decays nor is
+    orthogonalised; parts: how many matrices stand side by side in it, such as 3 for q, k and v.
     """
 
     name: str
@@ -28,10 +29,12 @@ class Parameter(NamedTuple):
 class Store(Mapping):
     """A mapping from names to arrays that are views of one vector, in a fixed order.
 
-    A gradient is another store of the same parameters, so an optimiser, a norm, a sum over shards or a change of dtype is one
-    line over `vector`. A gradient store may also lack parameters, those that are not trained: layers add nothing for them.
+    A gradient is another store of the same parameters, so an optimiser, a norm, a sum over shards
+    or a change of dtype is one line over `vector`. A gradient store may also lack parameters, those
+    that are not trained: layers add nothing for them.
 
-    parameters: of Parameter, any iterable; vector: 1-d array of their total size, zeros of `dtype` unless given.
+    parameters: of Parameter, any iterable; vector: 1-d array of their total size, zeros of `dtype`
+    unless given.
     """
 
     def __init__(self, parameters, vector=None, dtype=np.float32):
@@ -51,7 +54,8 @@ class Store(Mapping):
 
     @classmethod
     def initialised(cls, parameters, seed, dtype):
-        """A store of initial values, drawn in float32 whatever the dtype: models of one seed hold the same weights in any dtype.
+        """A store of initial values, drawn in float32 whatever the dtype: models of one seed hold
+        the same weights in any dtype.
 
         seed: int or numpy Generator.
         """
@@ -59,7 +63,9 @@ class Store(Mapping):
         store = cls(parameters, dtype=dtype)
         for p in parameters:
             if p.std:
-                store[p.name][...] = rng.standard_normal(p.shape, dtype=np.float32) * np.float32(p.std) + np.float32(p.mean)
+                store[p.name][...] = rng.standard_normal(p.shape, dtype=np.float32) * np.float32(p.std) + np.float32(
+                    p.mean
+                )
             else:
                 store[p.name][...] = p.mean
         return store
@@ -96,7 +102,9 @@ class Store(Mapping):
         return Store(self.parameters.values(), vector)
 
     def zeros_like(self, only=None):
-        """A store of zeros of the same dtype, a fresh gradient: of all parameters, or of those named in `only`."""
+        """A store of zeros of the same dtype, a fresh gradient: of all parameters, or of those
+        named in `only`.
+        """
         names = self.parameters if only is None else set(only)
         return Store([p for name, p in self.parameters.items() if name in names], dtype=self.vector.dtype)
 

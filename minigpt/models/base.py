@@ -1,4 +1,6 @@
-"""What every model family shares: layers wired from a config, parameters in a store, loss and gradients, saving."""
+"""What every model family shares: layers wired from a config, parameters in a store, loss and
+gradients, saving.
+"""
 
 from collections.abc import Mapping
 
@@ -14,11 +16,13 @@ from minigpt.observe import first_not_finite
 class Model:
     """A config, layers and a store of numbers.
 
-    A family is a subclass with `model_type` (its name in config.json), `config_class`, `wire(config)` and `add_gradients`.
+    A family is a subclass with `model_type` (its name in config.json), `config_class`,
+    `wire(config)` and `add_gradients`.
     """
 
     def __init__(self, config, seed=0, dtype=np.float32, *, store=None):
-        """Wire the layers and draw the weights; seed: int or numpy Generator; the vector of a store given is used as it is.
+        """Wire the layers and draw the weights; seed: int or numpy Generator; the vector of a store
+        given is used as it is.
 
         MinigptError where the weights would not fit into memory.
         """
@@ -33,7 +37,9 @@ class Model:
 
     @staticmethod
     def wire(config):
-        """The layers of a config: a dict of attribute -> layer, list of layers or None, in store order. It takes no memory for numbers."""
+        """The layers of a config: a dict of attribute -> layer, list of layers or None, in store
+        order. It takes no memory for numbers.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -43,7 +49,7 @@ class Model:
 
     @classmethod
     def parameter_shapes(cls, config):
-        """Name -> shape of a config's parameters, in store order, without taking memory for them."""
+        """Name -> shape of a config's parameters, in store order; it takes no memory for them."""
         return {parameter.name: parameter.shape for parameter in cls.parameters_of(config)}
 
     @classmethod
@@ -67,14 +73,18 @@ class Model:
         return self.store.vector.dtype
 
     def astype(self, dtype):
-        """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the complex step)."""
+        """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the
+        complex step).
+        """
         return type(self)(self.config, store=self.store.astype(dtype))
 
     def loss_and_grads(self, batch, targets=None, rng=None, *, only=None):
-        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments and errors as for `loss`.
+        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments
+        and errors as for `loss`.
 
-        A generator may stand right after a batch of named arrays: loss_and_grads(batch, rng). only: names of the parameters
-        whose gradients are wanted; products for the others are not computed.
+        A generator may stand right after a batch of named arrays: loss_and_grads(batch, rng). only:
+        names of the parameters whose gradients are wanted; products for the others are not
+        computed.
         """
         if rng is None and isinstance(batch, Mapping) and hasattr(targets, "random"):
             targets, rng = None, targets
@@ -86,26 +96,36 @@ class Model:
         return loss, dict(grads)
 
     def first_not_finite(self, batch, targets=None, rng=None, *, count=None):
-        """Where numbers first go wrong in a batch's loss or gradients, None where nowhere; the parameters are taken as they are.
+        """Where numbers first go wrong in a batch's loss or gradients, None where nowhere; the
+        parameters are taken as they are.
 
-        Arguments as for `loss` -> "h.0.attn: rmsnorm_forward", as observe.first_not_finite says. One block's activations at a time.
+        Arguments as for `loss` -> "h.0.attn: rmsnorm_forward", as observe.first_not_finite says.
+        One block's activations at a time.
         """
         gradient = self.store.zeros_like()
         return first_not_finite(lambda: self.add_gradients(gradient, batch, targets, rng, count=count, keep="inputs"))
 
     def save(self, directory, tokenizer=None):
-        """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch (minigpt.checkpoint.save)."""
+        """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch
+        (minigpt.checkpoint.save).
+        """
         checkpoint.save(directory, self, tokenizer)
 
 
 def parameters_of(layers):
     """The Parameters of wired layers, in store order."""
-    parts = [part for value in layers.values() for part in (value if isinstance(value, list) else [value]) if part is not None]
+    parts = [
+        part
+        for value in layers.values()
+        for part in (value if isinstance(value, list) else [value])
+        if part is not None
+    ]
     return [parameter for part in parts for parameter in part.parameters()]
 
 
 def count_parameters(wire, blocks):
-    """How many numbers a stack of equal blocks learns, with all that stands around it: wire(n) -> layers with n blocks.
+    """How many numbers a stack of equal blocks learns, with all that stands around it: wire(n) ->
+    layers with n blocks.
 
     Two blocks are wired and not `blocks`, so that a config of a billion of them can be refused.
     """

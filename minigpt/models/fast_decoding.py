@@ -201,7 +201,9 @@ class FastAttention:
         return self.c_proj(merge_heads(y).reshape(x.shape))
 
     def append(self, x):
-        """Queries, keys and values of x -> the keys and values of all tokens so far, (B, H, S, D) each."""
+        """Queries, keys and values of x -> the keys and values of all tokens so far, (B, H, S, D)
+        each.
+        """
         self.c_attn(x)
         if self.norm is not None:
             self.norm()

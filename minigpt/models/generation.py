@@ -1,4 +1,5 @@
-"""From a model's next logits to a text: what is kept of the texts so far, and the window that slides over them.
+"""From a model's next logits to a text: what is kept of the texts so far, and the window that
+slides over them.
 
 Shapes: B batch, T time, V vocabulary.
 """
@@ -14,8 +15,9 @@ from minigpt.sampling import decode, left_pad, window_start
 class DecodingState:
     """What a model keeps of the texts that it continues, so that it is fed each token once.
 
-    kv: a KVCache for each block; memory_kv: where blocks read a memory, one more each, which holds the memory's keys and
-    values; previous: the vector (B, 1, C) of the newest token for a layer that looks one back, such as Smear, or None.
+    kv: a KVCache for each block; memory_kv: where blocks read a memory, one more each, which holds
+    the memory's keys and values; previous: the vector (B, 1, C) of the newest token for a layer
+    that looks one back, such as Smear, or None.
     """
 
     def __init__(self, kv, memory_kv=None):
@@ -35,7 +37,9 @@ class DecodingState:
 
 
 class CachedLogits:
-    """uncached_logits with a DecodingState: each call computes the newest token alone, or the whole context after the window has jumped."""
+    """uncached_logits with a DecodingState: each call computes the newest token alone, or the whole
+    context after the window has jumped.
+    """
 
     def __init__(self, model):
         self.model = model
@@ -64,7 +68,9 @@ class CachedLogits:
 
 
 def uncached_logits(model, rows):
-    """Logits (B, V) of each row's next token, computed from the whole context that the window leaves of it."""
+    """Logits (B, V) of each row's next token, computed from the whole context that the window
+    leaves of it.
+    """
     ids, mask, position_ids = left_pad(contexts(rows, model.config.block_size))
     return model.next_logits(ids, key_mask=mask, position_ids=position_ids)
 
@@ -82,7 +88,9 @@ def stream(model, ids, max_new_tokens, sampling, *, use_cache, attention_mask):
 
 
 def with_prompts(ids, new):
-    """Prompts as they were given, and the new ids (B,) of each step behind them: what generate returns."""
+    """Prompts as they were given, and the new ids (B,) of each step behind them: what generate
+    returns.
+    """
     new = np.stack(new, axis=1) if new else np.zeros((len(ids), 0), np.int64)
     if is_ragged(ids):
         return [np.concatenate([np.asarray(row, np.int64), n]) for row, n in zip(ids, new)]

@@ -1,4 +1,5 @@
-"""GPT-2: a causal decoder (Radford et al. 2019, "Language models are unsupervised multitask learners").
+"""GPT-2: a causal decoder (Radford et al. 2019, "Language models are unsupervised multitask
+learners").
 
 Shapes: B batch, T time, C channels, V vocabulary.
 """
@@ -9,7 +10,18 @@ from typing import NamedTuple
 
 from minigpt.checks import check_fields, setting
 from minigpt.errors import MinigptError
-from minigpt.layers import MLP, Attention, Embedding, LayerNorm, LearnedPositions, Linear, PreNormBlock, TiedHead, stack_backward, stack_forward
+from minigpt.layers import (
+    MLP,
+    Attention,
+    Embedding,
+    LayerNorm,
+    LearnedPositions,
+    Linear,
+    PreNormBlock,
+    TiedHead,
+    stack_backward,
+    stack_forward,
+)
 from minigpt.layers.block import PreNormCache
 from minigpt.layers.recompute import RecomputedCache
 from minigpt.layers.shared import NOTHING_SHARED
@@ -33,7 +45,9 @@ class GPTConfig:
     n_layer: int = setting("blocks")
     n_head: int = setting("attention heads of a block")
     n_embd: int = setting("channels, a multiple of n_head")
-    dropout: float = setting("probability to drop an embedding, an attention weight, an output of attention or MLP in training", 0.0)
+    dropout: float = setting(
+        "probability to drop an embedding, an attention weight, an output of attention or MLP in training", 0.0
+    )
     bias: bool = setting("biases in linear maps and LayerNorms", True)
     tie_embeddings: bool = setting("the head is the token table, not a matrix of its own", True)
     activation: str = setting("nonlinearity of the MLP", "gelu_tanh")
@@ -51,7 +65,9 @@ class GPTConfig:
 
     @property
     def num_parameters(self):
-        """How many numbers a model of this shape learns: 12 C^2 a block in matrices, and embeddings, norms, biases and head."""
+        """How many numbers a model of this shape learns: 12 C^2 a block in matrices, and
+        embeddings, norms, biases and head.
+        """
         return count_parameters(lambda n: GPT.wire(replace(self, n_layer=n)), self.n_layer)
 
 
@@ -67,8 +83,9 @@ class GPTCache(NamedTuple):
 class GPT(CausalModel):
     """Token and position embeddings, n_layer pre-norm blocks, a final LayerNorm and a head.
 
-    Names and layout of the parameters are GPT-2's. Weights are drawn from normal(0, 0.02), those that write into the residual
-    stream from normal(0, 0.02 / sqrt(2 n_layer)), so that its variance does not grow with depth (section 2.3 of the report).
+    Names and layout of the parameters are GPT-2's. Weights are drawn from normal(0, 0.02), those
+    that write into the residual stream from normal(0, 0.02 / sqrt(2 n_layer)), so that its variance
+    does not grow with depth (section 2.3 of the report).
     """
 
     model_type, config_class = "gpt", GPTConfig
@@ -90,11 +107,17 @@ class GPT(CausalModel):
             for i in range(c.n_layer)
         ]
         ln_f = LayerNorm("ln_f", c.n_embd, bias=c.bias)
-        head = TiedHead("head", wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, role="head")
+        head = (
+            TiedHead("head", wte)
+            if c.tie_embeddings
+            else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, role="head")
+        )
         return {"wte": wte, "wpe": wpe, "blocks": blocks, "ln_f": ln_f, "head": head}
 
     def hidden(self, ids, rng=None, *, shared=NOTHING_SHARED, position_ids=None, state=None, keep="activations"):
-        """Everything below the head, without checks: ids (B, T) -> h (B, T, C), GPTCache without its head."""
+        """Everything below the head, without checks: ids (B, T) -> h (B, T, C), GPTCache without
+        its head.
+        """
         p = self.store
         x, wte = self.wte.forward(p, ids)
         x, wpe = self.wpe.forward(p, x, position_ids)
@@ -104,7 +127,9 @@ class GPT(CausalModel):
         return x, GPTCache(wte, wpe, drop, blocks, ln_f, head=None)
 
     def fast_decoder(self, state):
-        """A FastDecoder; None for other models made of this one and for dtypes that it can't take, such as complex ones."""
+        """A FastDecoder; None for other models made of this one and for dtypes that it can't take,
+        such as complex ones.
+        """
         return FastDecoder(self, state) if type(self) is GPT and self.dtype.kind == "f" else None
 
     def add_backward(self, g, dlogits, cache):

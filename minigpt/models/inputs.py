@@ -1,4 +1,5 @@
-"""What is handed to a model, checked before anything is computed: ids, targets, masks, positions, prompts.
+"""What is handed to a model, checked before anything is computed: ids, targets, masks, positions,
+prompts.
 
 Shapes: B batch, T time.
 """
@@ -12,7 +13,9 @@ from minigpt.ops.loss import IGNORED, count_targets
 
 
 def check_ids(ids, vocab_size, max_length, *, name="ids"):
-    """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length or the first id out of range."""
+    """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length
+    or the first id out of range.
+    """
     ids = as_array(ids, name)
     if ids.dtype.kind not in "iu":
         raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
@@ -25,9 +28,11 @@ def check_ids(ids, vocab_size, max_length, *, name="ids"):
 
 
 def check_targets(targets, ids, vocab_size, *, count=None):
-    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or value.
+    """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or
+    value.
 
-    Also where none counts, unless the count of a whole batch is given: one part of it may well hold ignored targets only.
+    Also where none counts, unless the count of a whole batch is given: one part of it may well hold
+    ignored targets only.
     """
     targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
     if targets.dtype.kind not in "iu":
@@ -41,7 +46,9 @@ def check_targets(targets, ids, vocab_size, *, count=None):
 
 
 def check_mask(mask, ids, *, name="attention_mask"):
-    """A mask (B, T), 0 at padding, as bools; None stays None. MinigptError where it does not have the ids' shape."""
+    """A mask (B, T), 0 at padding, as bools; None stays None. MinigptError where it does not have
+    the ids' shape.
+    """
     if mask is None:
         return None
     mask = as_array(mask, name)
@@ -51,7 +58,9 @@ def check_mask(mask, ids, *, name="attention_mask"):
 
 
 def check_positions(position_ids, ids, positions):
-    """Positions (T,) or (B, T) as an integer array; None stays None. MinigptError for a wrong dtype, shape or value."""
+    """Positions (T,) or (B, T) as an integer array; None stays None. MinigptError for a wrong
+    dtype, shape or value.
+    """
     if position_ids is None:
         return None
     position_ids = as_array(position_ids, "position_ids")
@@ -64,9 +73,11 @@ def check_positions(position_ids, ids, positions):
 
 
 def next_token_batch(batch, targets, vocab_size, *, count=None):
-    """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and targets.
+    """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and
+    targets.
 
-    MinigptError where ids or targets are missing, for a name that it does not read, and for targets as check_targets says.
+    MinigptError where ids or targets are missing, for a name that it does not read, and for targets
+    as check_targets says.
     """
     if not isinstance(batch, Mapping):
         batch = {"ids": batch, "targets": targets}
@@ -83,18 +94,24 @@ def next_token_batch(batch, targets, vocab_size, *, count=None):
 
 
 def check_prompts(ids, vocab_size, attention_mask=None):
-    """Prompts as a list of B integer arrays without padding. MinigptError for an empty or impossible one.
+    """Prompts as a list of B integer arrays without padding. MinigptError for an empty or
+    impossible one.
 
     ids: (B, T), or a list of B sequences; attention_mask (B, T), 0 at the padding of ids.
     """
     if attention_mask is not None:
         ids, attention_mask = as_array(ids, "ids"), as_array(attention_mask, "attention_mask")
         if ids.ndim != 2 or ids.shape != attention_mask.shape:
-            raise MinigptError(f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}, both must be (batch, time)")
+            raise MinigptError(
+                f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}, "
+                "both must be (batch, time)"
+            )
         ids = [row[keep.astype(bool)] for row, keep in zip(ids, attention_mask)]
     elif is_ragged(ids):
         if any(np.ndim(row) != 1 for row in ids):
-            raise MinigptError(f"ids: shapes are {[np.shape(row) for row in ids]}, each prompt must be one sequence of ids")
+            raise MinigptError(
+                f"ids: shapes are {[np.shape(row) for row in ids]}, each prompt must be one sequence of ids"
+            )
     elif np.ndim(ids) != 2:
         raise MinigptError(f"ids: shape is {np.shape(ids)}, prompts must be (batch, time)")
     if len(ids) == 0 or any(len(row) == 0 for row in ids):

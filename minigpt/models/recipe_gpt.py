@@ -1,4 +1,5 @@
-"""The model of this library's own training recipe: GPT-2 with rotary positions, QK-norm and smear. docs/RECIPE.md has what each is worth.
+"""The model of this library's own training recipe: GPT-2 with rotary positions, QK-norm and smear.
+docs/RECIPE.md has what each is worth.
 
 Shapes: B batch, T time, C channels, V vocabulary, D channels of a head.
 """
@@ -43,7 +44,9 @@ from minigpt.ops.smear import SmearCache
 class RecipeGPTConfig(GPTConfig):
     """The shape of a RecipeGPT. MinigptError for a value out of its range."""
 
-    positions: str = setting("rotary: queries and keys turned by their position, no parameters; learned: a vector a position", "rotary")
+    positions: str = setting(
+        "rotary: queries and keys turned by their position, no parameters; learned: a vector a position", "rotary"
+    )
     qk_norm: bool = setting("scale queries and keys of each head to root mean square 1", True)
     smear: bool = setting("add to each token's vector a learned share of the one before it", True)
 
@@ -52,7 +55,9 @@ class RecipeGPTConfig(GPTConfig):
         check_fields(self, flags=("qk_norm", "smear"), choices={"positions": ("learned", "rotary")})
         channels = self.n_embd // self.n_head
         if self.positions == "rotary" and channels % 2:
-            raise MinigptError(f"n_embd / n_head is {channels}, it must be even for rotary positions, which turn pairs of channels")
+            raise MinigptError(
+                f"n_embd / n_head is {channels}, it must be even for rotary positions, which turn pairs of channels"
+            )
 
     @property
     def num_parameters(self):
@@ -71,9 +76,11 @@ class RecipeGPTCache(NamedTuple):
 
 
 class RecipeGPT(CausalModel):
-    """GPT, with three changes that learn faster and can each be switched off: positions, qk_norm and smear of its config.
+    """GPT, with three changes that learn faster and can each be switched off: positions, qk_norm
+    and smear of its config.
 
-    RoFormer (Su et al. 2021, arXiv:2104.09864); QK-norm (Henry et al. 2020, arXiv:2010.04245); smear, after modded-nanogpt.
+    RoFormer (Su et al. 2021, arXiv:2104.09864); QK-norm (Henry et al. 2020, arXiv:2010.04245);
+    smear, after modded-nanogpt.
     """
 
     model_type, config_class = "recipe_gpt", RecipeGPTConfig
@@ -96,11 +103,17 @@ class RecipeGPT(CausalModel):
             for i in range(c.n_layer)
         ]
         ln_f = LayerNorm("ln_f", c.n_embd, bias=c.bias)
-        head = TiedHead("head", wte) if c.tie_embeddings else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, role="head")
+        head = (
+            TiedHead("head", wte)
+            if c.tie_embeddings
+            else Linear("lm_head", c.n_embd, c.vocab_size, bias=False, role="head")
+        )
         return {"wte": wte, "smear": smear, "wpe": wpe, "blocks": blocks, "ln_f": ln_f, "head": head}
 
     def hidden(self, ids, rng=None, *, shared=NOTHING_SHARED, position_ids=None, state=None, keep="activations"):
-        """Everything below the head, without checks: ids (B, T) -> h (B, T, C), RecipeGPTCache without its head."""
+        """Everything below the head, without checks: ids (B, T) -> h (B, T, C), RecipeGPTCache
+        without its head.
+        """
         p = self.store
         smear = wpe = None
         x, wte = self.wte.forward(p, ids)
@@ -109,14 +122,18 @@ class RecipeGPT(CausalModel):
         if self.wpe is not None:
             x, wpe = self.wpe.forward(p, x, position_ids)
         else:
-            shared = shared._replace(rotary=self.rotary(np.arange(ids.shape[1]) if position_ids is None else position_ids))
+            shared = shared._replace(
+                rotary=self.rotary(np.arange(ids.shape[1]) if position_ids is None else position_ids)
+            )
         x, drop = dropout_forward(x, self.config.dropout, rng)
         x, blocks = stack_forward(self.blocks, p, x, rng, shared=shared, kv=state and state.kv, keep=keep)
         x, ln_f = self.ln_f.forward(p, x)
         return x, RecipeGPTCache(wte, smear, wpe, drop, blocks, ln_f, head=None)
 
     def fast_decoder(self, state):
-        """A FastDecoder; None for other models made of this one and for dtypes that it can't take, such as complex ones."""
+        """A FastDecoder; None for other models made of this one and for dtypes that it can't take,
+        such as complex ones.
+        """
         return FastDecoder(self, state) if type(self) is RecipeGPT and self.dtype.kind == "f" else None
 
     def add_backward(self, g, dlogits, cache):
@@ -132,7 +149,9 @@ class RecipeGPT(CausalModel):
         self.wte.backward(g, dx, cache.wte)
 
     def smear_forward(self, x, key_mask, state):
-        """Smear, which in decoding looks back at the newest token of the state's texts, and leaves its own newest there."""
+        """Smear, which in decoding looks back at the newest token of the state's texts, and leaves
+        its own newest there.
+        """
         visible = None if key_mask is None else key_mask[:, -x.shape[1] :]
         y, cache = self.smear.forward(self.store, x, visible, state and state.previous)
         if state is not None:
@@ -149,10 +168,11 @@ SWITCHED_OFF = {"positions": "learned", "qk_norm": False, "smear": False}  # whe
 
 
 def gpt_or_recipe(fields):
-    """Family and config for the fields of a config: a RecipeGPT where they switch on what a GPT has not, else a GPT.
+    """Family and config for the fields of a config: a RecipeGPT where they switch on what a GPT has
+    not, else a GPT.
 
-    Runs are started with such fields, and checkpoints of earlier versions hold them under the name of gpt. MinigptError as for
-    config_from_dict.
+    Runs are started with such fields, and checkpoints of earlier versions hold them under the name
+    of gpt. MinigptError as for config_from_dict.
     """
     if any(fields.get(name, off) != off for name, off in SWITCHED_OFF.items()):
         return RecipeGPT, config_from_dict(RecipeGPTConfig, SWITCHED_OFF | fields)

@@ -9,7 +9,7 @@ from minigpt.ops.loss import count_targets
 
 
 class Batch(Mapping):
-    """Named arrays whose first axis is the rows: batch["ids"] (B, T), batch["targets"] (B, T) ..."""
+    """Named arrays whose first axis is rows: batch["ids"] (B, T), batch["targets"] (B, T) ..."""
 
     def __init__(self, arrays):
         """arrays: name -> array (B, ...); MinigptError where there is none, or their numbers of

@@ -14,7 +14,8 @@ def progress(step, steps, warmup):
 
 
 def cosine(step, steps, warmup=0, final=0.1):
-    """Warm-up, then half a cosine down to `final` at the last step (Loshchilov and Hutter 2016, arXiv:1608.03983, eq. 5).
+    """Warm-up, then half a cosine down to `final` at the last step (Loshchilov and Hutter 2016,
+    arXiv:1608.03983, eq. 5).
 
         factor = final + (1 - final) * (1 + cos(pi * progress)) / 2
     """
@@ -22,7 +23,9 @@ def cosine(step, steps, warmup=0, final=0.1):
 
 
 def linear(step, steps, warmup=0, final=0.1):
-    """Warm-up, then a straight line down to `final` at the last step: factor = 1 - (1 - final) * progress."""
+    """Warm-up, then a straight line down to `final` at the last step: factor = 1 - (1 - final) *
+    progress.
+    """
     return warm_up(step, warmup) * (1 - (1 - final) * progress(step, steps, warmup))
 
 
