@@ -1,9 +1,8 @@
 """minigpt eval: the mean loss of a model on a text."""
 
 from minigpt.cli.options import add_model_option, load_with_tokenizer
-from minigpt.cli.terminal import visible
 from minigpt.data import read_text, split, tiny_shakespeare
-from minigpt.errors import MinigptError
+from minigpt.errors import MinigptError, one_line
 from minigpt.machine import keep_freed_memory
 from minigpt.objectives import NextToken
 from minigpt.training import Workers, evaluate
@@ -40,5 +39,5 @@ def run(args):
     objective = NextToken(model.config.block_size)
     objective.check(tokens, model.config.vocab_size, f"{args.split} text")
     loss = evaluate(model, objective.walk(tokens, -(-args.batch_size // workers.threads)), workers)
-    print(f"text: {visible(str(corpus.source))}, SHA-256 {corpus.sha256}")
+    print(f"text: {one_line(corpus.source)}, SHA-256 {corpus.sha256}")
     print(f"{args.split} loss {loss:.4f}")

@@ -2,15 +2,17 @@
 by.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from minigpt.checks import whole
-from minigpt.cli.options import MODEL_OPTIONS, add_field, add_model_option, default_of, find_model
+from minigpt.cli.options import add_architecture_options, add_model_option, find_model, given
 from minigpt.cli.terminal import progress, show
 from minigpt.errors import MinigptError
 from minigpt.gradcheck import LIMIT, check_gradients, errors_by_step
 from minigpt.models import load
-from minigpt.models.recipe_gpt import RecipeGPTConfig, gpt_or_recipe
+from minigpt.models.recipe_gpt import SWITCHED_OFF, RecipeGPTConfig, gpt_or_recipe
 
 RANDOM_MODEL = {
     "n_layer": 2,
@@ -28,11 +30,11 @@ def add_to(commands):
     command = commands.add_parser(
         "gradcheck",
         help="check every gradient of a model",
-        description="Check every parameter's gradient against a numeric derivative, in float64. Exit code 1 where one is wrong.",
+        description="Check every parameter's gradient against a numeric derivative, in float64. Exit code 1 where one "
+        "is wrong.",
     )
     add_model_option(command, required=False)
-    for field, option in MODEL_OPTIONS.items():
-        add_field(command, field, option, RANDOM_MODEL.get(field, default_of(RecipeGPTConfig, field)))
+    add_architecture_options(command, RANDOM_MODEL | SWITCHED_OFF)
     choices = (*LIMIT, "both")
     command.add_argument(
         "--method",
@@ -69,16 +71,18 @@ def run(args):
         from minigpt import plots
 
         plots.check_format(args.plot)
+    for path in (args.plot, args.html):  # before minutes of work
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise MinigptError(f"{path} can't be written: there is no folder {Path(path).parent}")
     rng = np.random.default_rng(whole("seed", args.seed, at_least=0))
-    given = {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
-    if args.model:
-        if given:
-            raise MinigptError(
-                f"--{next(iter(given)).replace('_', '-')} goes with a new model, --model {args.model} has its own config"
-            )
+    options = given(args, RecipeGPTConfig)
+    if args.model is not None:
+        if options:
+            option = next(iter(options)).replace("_", "-")
+            raise MinigptError(f"--{option} goes with a new model, --model {args.model} has its own config")
         model = load(find_model(args.model)).astype(np.float64)
     else:
-        family, model_config = gpt_or_recipe({"vocab_size": 17} | RANDOM_MODEL | given)
+        family, model_config = gpt_or_recipe({"vocab_size": 17} | RANDOM_MODEL | options)
         model = family(model_config, dtype=np.float64)
         model.store.vector[:] = rng.standard_normal(model.num_parameters)  # small weights would hide wrong gradients
     config = model.config

@@ -9,7 +9,7 @@ import numpy as np
 import minigpt
 from minigpt.cli.options import add_model_option, find_model
 from minigpt.cli.terminal import visible
-from minigpt.errors import MinigptError
+from minigpt.errors import MinigptError, one_line
 from minigpt.files import read_json
 from minigpt.machine import (
     available_cores,
@@ -35,10 +35,10 @@ def add_to(commands):
 
 def run(args):
     """Print a model's config and parameters, or what this installation stands on."""
-    if args.folder and args.model:
+    if args.folder is not None and args.model is not None:
         raise MinigptError(f"two models are named, {args.folder} and --model {args.model}")
-    if args.folder or args.model:
-        describe_model(find_model(args.folder or args.model))
+    if args.folder is not None or args.model is not None:
+        describe_model(find_model(args.model if args.folder is None else args.folder))
     else:
         describe_installation()
 
@@ -49,9 +49,8 @@ def describe_model(directory):
     if model_type is None:
         model = load(directory)
     else:
-        print(
-            f"{visible(str(directory))}: a Hugging Face folder, model_type {model_type}; minigpt.from_huggingface loads it\n"
-        )
+        what = f"a Hugging Face folder, model_type {model_type}; minigpt.from_huggingface loads it"
+        print(f"{one_line(directory)}: {what}\n")
         model = minigpt.from_huggingface(directory)
     for field, value in dataclasses.asdict(model.config).items():
         print(f"{field:<16} {value}")
@@ -79,14 +78,12 @@ def describe_installation():
     from threadpoolctl import threadpool_info
 
     memory = physical_memory()
-    print(
-        f"minigpt {minigpt.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}"
-    )
+    python = f"Python {platform.python_version()}, NumPy {np.__version__}"
+    print(f"minigpt {minigpt.__version__}, {python}, {platform.platform()}")
     print(f"{available_cores()} cores, {readable(memory) if memory else 'unknown'} of memory")
     if settings := thread_settings():
-        print(
-            f"threads: at most {usable_threads()} unless --threads says otherwise (environment: {describe_settings(settings)})"
-        )
+        limit = f"at most {usable_threads()} unless --threads says otherwise"
+        print(f"threads: {limit} (environment: {describe_settings(settings)})")
     for library in threadpool_info():
         print(
             f"{library['user_api']}: {library['internal_api']} {library['version']}, {library['num_threads']} threads"

@@ -7,19 +7,13 @@ from pathlib import Path
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.models import load
+from minigpt.models.recipe_gpt import RecipeGPTConfig
 from minigpt.ops.activations import ACTIVATIONS
 
-MODEL_OPTIONS = {  # GPTConfig field -> type, help
-    "n_layer": (int, "blocks"),
-    "n_head": (int, "attention heads of a block"),
-    "n_embd": (int, "channels, a multiple of --n-head"),
-    "block_size": (int, "tokens that the model sees at a time"),
-    "dropout": (float, "probability to drop an activation in training"),
-    "activation": (str, "nonlinearity of the MLP", tuple(ACTIVATIONS)),
-    "positions": (str, "how the model knows where a token stands", ("learned", "rotary")),
-    "qk_norm": (bool, "scale queries and keys to root mean square 1"),
-    "smear": (bool, "add to each token's vector a learned share of the one before it"),
-}
+MODEL_CHOICES = {
+    "activation": tuple(ACTIVATIONS),
+    "positions": ("learned", "rotary"),
+}  # RecipeGPTConfig field -> values
 
 
 def add_model_option(command, required=True):
@@ -54,20 +48,11 @@ def add_config_options(command, config_class, *, defaults, choices, leave_out=()
         command.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **form)
 
 
-def add_field(command, field, option, default):
-    """One option of MODEL_OPTIONS."""
-    kind, text, *choices = option
-    if kind is bool:
-        form = {"action": argparse.BooleanOptionalAction}
-    else:
-        form = {
-            "type": kind,
-            "choices": choices[0] if choices else None,
-            "metavar": None if choices else "N" if kind is int else "X",
-        }
-    command.add_argument(
-        "--" + field.replace("_", "-"), default=argparse.SUPPRESS, help=f"{text} (default: {default})", **form
-    )
+def add_architecture_options(command, defaults):
+    """The options of a new model: the fields of RecipeGPTConfig but the vocabulary, which a text
+    has.
+    """
+    add_config_options(command, RecipeGPTConfig, defaults=defaults, choices=MODEL_CHOICES, leave_out=("vocab_size",))
 
 
 def given(args, config_class):
@@ -75,19 +60,23 @@ def given(args, config_class):
     return {key: value for key, value in vars(args).items() if key in field_names(config_class)}
 
 
-def default_of(config_class, field):
-    """The default value of a dataclass field."""
-    return next(f.default for f in dataclasses.fields(config_class) if f.name == field)
-
-
 def field_names(config_class):
     """Names of a dataclass's fields."""
     return [field.name for field in dataclasses.fields(config_class)]
 
 
+def folder(name, option):
+    """A folder that the user named -> Path. MinigptError for an empty name, which would be this
+    folder: a variable of the shell that is not set, most likely.
+    """
+    if not name:
+        raise MinigptError(f"{option} is empty, it must name a folder")
+    return Path(name)
+
+
 def find_model(directory):
     """A checkpoint folder from what the user named: itself, or best or last within it."""
-    directory = Path(directory)
+    directory = folder(directory, "--model")
     for candidate in (directory, directory / "best", directory / "last"):
         if (candidate / "config.json").exists():
             return candidate

@@ -1,14 +1,13 @@
 """minigpt train: from a text file to a trained model, or to a profile of its steps."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
-from minigpt.cli.options import MODEL_OPTIONS, add_config_options, add_field, default_of, field_names, given
+from minigpt.cli.options import add_architecture_options, add_config_options, field_names, folder, given
 from minigpt.cli.terminal import PROGRAM, command_line, say, visible
 from minigpt.data import read_text, split, tiny_shakespeare
-from minigpt.errors import MinigptError
+from minigpt.errors import MinigptError, one_line
 from minigpt.files import write_atomically
 from minigpt.machine import check_threads, keep_freed_memory, usable_threads
 from minigpt.models import load
@@ -33,8 +32,8 @@ def add_to(commands):
     command = commands.add_parser(
         "train",
         help="train a GPT on a text file",
-        description="Train a GPT on the characters of a text. Ctrl-C and SIGTERM have it finish its step, save, and end with "
-        "code 130 or 143; --resume goes on from there. Where nobody reads what it prints any more, it goes on.",
+        description="Train a GPT on the characters of a text. Ctrl-C and SIGTERM have it finish its step, save, "
+        "and end with code 130 or 143; --resume goes on from there. Where nobody reads what it prints any more, it goes on.",
     )
     add_options(command, out=None)
     command.set_defaults(run=run)
@@ -68,8 +67,7 @@ def add_options(command, out):
         metavar="N",
         help=f"threads; auto measures up to {most} (default: auto)",
     )
-    for field, option in MODEL_OPTIONS.items():
-        add_field(command, field, option, model.get(field, default_of(RecipeGPTConfig, field)))
+    add_architecture_options(command, model)
     defaults = training | {"shards": f"--threads, with auto {most}"}
     add_config_options(command, TrainConfig, defaults=defaults, choices=CHOICES)
 
@@ -85,11 +83,11 @@ def thread_count(text):
 def run(args):
     """From parsed arguments to a trained model."""
     keep_freed_memory()
-    out = Path(args.out)
+    out = folder(args.out, "--out")
     check_profile(args)
     resuming = args.resume and (out / LAST / "config.json").exists()
     if args.resume and not resuming:
-        say(f"--resume: nothing is saved in {visible(str(out))} yet, starting afresh")
+        say(f"--resume: nothing is saved in {one_line(out)} yet, starting afresh")
     settings = run_settings(args, out / LAST if resuming else None)
     corpus = tiny_shakespeare(args.data) if args.data is None else read_text(args.data)
     trainer, why_no_band = make_trainer(corpus, settings, args)
@@ -100,16 +98,16 @@ def run(args):
         config, model = trainer.config, trainer.model
         if resuming:
             trainer.resume()
-            say(f"resuming {visible(str(out))} after step {trainer.step} of {config.steps}")
+            say(f"resuming {one_line(out)} after step {trainer.step} of {config.steps}")
         characters = f"{len(corpus.text):,} characters, {trainer.tokenizer.vocab_size} different"
-        say(f"text: {visible(str(corpus.source))}, {characters}, SHA-256 {corpus.sha256}")
+        say(f"text: {one_line(corpus.source)}, {characters}, SHA-256 {corpus.sha256}")
         say(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps")
         if why_no_band:
             say(why_no_band)
         loss = trainer.run()
     say(f"\n{visible(trainer.sample(500))}\n")
     read_more = command_line(PROGRAM, "generate", "--model", out / BEST)
-    say(f"loss curve: {visible(str(out / LOSS_CURVE))}; to read more: {visible(read_more)}")
+    say(f"loss curve: {one_line(out / LOSS_CURVE)}; to read more: {visible(read_more)}")
     if verdict := trainer.judge():
         say(f"the loss is {verdict}")
     say(f"validation loss {loss:.4f}")
@@ -124,7 +122,7 @@ def run_settings(args, saved):
     if saved is not None:
         saved_settings = dataclasses.asdict(load(saved).config) | dataclasses.asdict(read_state(saved).config)
         settings = saved_settings | (settings if args.preset else {})
-    settings |= given(args, TrainConfig) | {key: value for key, value in vars(args).items() if key in MODEL_OPTIONS}
+    settings |= given(args, TrainConfig) | given(args, RecipeGPTConfig)
     check_threads(args.threads)
     if "shards" not in settings:
         if args.threads != "auto" and args.threads > settings["batch_size"]:
@@ -184,4 +182,4 @@ def profile(trainer, steps):
     chart, figures = trainer.out / PROFILE_CHART, trainer.out / PROFILE_FIGURES
     plots.save(plots.profile_chart(profile).figure, chart)
     write_atomically(figures, profile.to_json())
-    say(f"chart: {visible(str(chart))}; figures: {visible(str(figures))}")
+    say(f"chart: {one_line(chart)}; figures: {one_line(figures)}")

@@ -98,7 +98,8 @@ class Band:
         low, high = float(self.val.low[at[0]]), float(self.val.high[at[0]])
         if low <= val_loss <= high:
             return f"normal, the band of {self.seeds} seeds is {low:.4f} to {high:.4f}"
-        return f"outside the band of {self.seeds} seeds ({low:.4f} to {high:.4f} at step {step}): {'lower' if val_loss < low else 'higher'}"
+        where = "lower" if val_loss < low else "higher"
+        return f"outside the band of {self.seeds} seeds ({low:.4f} to {high:.4f} at step {step}): {where}"
 
     def smooth(self, rows):
         """Training loss of the rows of metrics.jsonl, averaged as in this band -> (N,) array, one
@@ -111,7 +112,8 @@ class Band:
         applies.
         """
         if data_sha256 not in self.texts:
-            return f"the text is another (SHA-256 {str(data_sha256)[:12]}..., the band's {' or '.join(text[:12] + '...' for text in self.texts)})"
+            own = " or ".join(text[:12] + "..." for text in self.texts)
+            return f"the text is another (SHA-256 {str(data_sha256)[:12]}..., the band's {own})"
         given = settings(model_config, config)
         for kind, values, own in zip((type(model_config), type(config)), given, (self.model, self.training)):
             known = defaults(kind) | own  # a field that is newer than the band had its default's effect

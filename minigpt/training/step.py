@@ -118,10 +118,11 @@ def evaluate(model, batches, workers):
 
 
 def training_memory(model, config, threads="auto"):
-    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, and the
-    activations of the shards at work at a time.
+    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, the
+    batches of all its micro-batches, and the activations of the shards at work at a time.
     """
     at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
     tokens = at_work * -(-config.batch_size // config.shards) * model.config.block_size
     activations = model.activation_memory(tokens, keep="inputs" if config.recompute else "activations")
-    return model.dtype.itemsize * model.num_parameters * (2 + config.shards) + activations
+    batches = 8 * config.accumulate * config.batch_size * model.config.block_size  # token ids are of 8 bytes
+    return model.dtype.itemsize * model.num_parameters * (2 + config.shards) + batches + activations

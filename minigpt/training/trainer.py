@@ -155,6 +155,9 @@ class Trainer:
         evaluating = self.step % self.config.eval_interval == 0 or self.step == self.config.steps
         if evaluating:
             self.val_loss = self.evaluate()
+            if not math.isfinite(self.val_loss):
+                good = f"{self.out / LAST} holds the last good checkpoint"
+                raise Diverged(f"step {self.step}: the validation loss is {self.val_loss}; {good}")
             self.seconds = time.perf_counter() - self.began
         if evaluating or self.step % REPORT_INTERVAL == 0:
             row = self.write_metrics(norm, lr, self.val_loss if evaluating else None)
@@ -201,7 +204,7 @@ class Trainer:
 
     def train_step(self):
         """One update of the parameters -> loss, gradient norm, factor of the learning rate."""
-        with self.workers.one_blas_thread():
+        with self.workers.one_blas_thread(), np.errstate(all="ignore"):  # what overflows is found below
             loss = self.compute_gradients()
             total = self.gradients[0]
             norm = clip_by_norm(total, self.config.clip)
@@ -274,8 +277,14 @@ class Trainer:
         return "; ".join(filter(None, verdicts)) or None
 
     def sample(self, length, temperature=0.8):
-        """Text that the model writes from nothing, see first_ids."""
-        ids = self.model.generate(first_ids(self.tokenizer)[None], length, temperature, seed=self.config.seed)
+        """Text that the model writes from nothing, see first_ids; why there is none, where its
+        logits overflow.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                ids = self.model.generate(first_ids(self.tokenizer)[None], length, temperature, seed=self.config.seed)
+        except MinigptError as error:
+            return f"(no sample: {error})"
         return self.tokenizer.decode(ids[0]).strip("\n")
 
     def metrics(self):
@@ -324,15 +333,8 @@ class Trainer:
     def take_up(self, directory):
         """resume, from a folder that is locked."""
         saved, state = load(directory), read_state(directory)
-        check_same_run(
-            {"the text's SHA-256": state.data_sha256}
-            | dataclasses.asdict(saved.config)
-            | dataclasses.asdict(state.config),
-            {"the text's SHA-256": self.data_sha256}
-            | dataclasses.asdict(self.model.config)
-            | dataclasses.asdict(self.config),
-            directory,
-        )
+        before = settings_of(saved, state.config, state.data_sha256)
+        check_same_run(before, settings_of(self.model, self.config, self.data_sha256), directory)
         if (steps := state.config.steps) != self.config.steps:
             schedule = "the learning rate follows the new schedule from here"
             self.say(f"steps: {self.config.steps} in place of {steps}; {schedule}")
@@ -342,6 +344,12 @@ class Trainer:
             self.optimizer.state[name][...] = value
         self.step, self.seconds, self.losses, self.best = state.step, state.seconds, state.losses, state.best
         keep_metrics(self.out / METRICS, self.step, self.tell)
+
+
+def settings_of(model, config, data_sha256):
+    """What makes a run what it is: name -> value."""
+    values = {"the text's SHA-256": data_sha256, "model_type": model.model_type}
+    return values | dataclasses.asdict(model.config) | dataclasses.asdict(config)
 
 
 def first_ids(tokenizer):

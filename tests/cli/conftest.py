@@ -55,7 +55,9 @@ def fail(capsys):
 
 @pytest.fixture
 def start(tiny):
-    """Start `minigpt train`, which has no end unless --steps says so, in a process of its own; what is left is killed after the test."""
+    """Start `minigpt train` in a process of its own, which has no end unless --steps says so; what is left is killed
+    after the test.
+    """
     processes = []
 
     def train(text, out, *options, **streams):

@@ -12,7 +12,7 @@ from minigpt import checkpoint, cli
 from minigpt.cli.terminal import command_line, visible
 from minigpt.training import RunLock
 
-# Option of train -> its value, others that it needs, and how the run differs: a field of the model's config, of the run's, or "bits"
+# Option of train -> its value, others that it needs, and the field of the model's config or the run's that it sets
 TRAIN = {
     "--n-layer": ("1", [], ("model", "n_layer", 1)),
     "--n-head": ("4", [], ("model", "n_head", 4)),
@@ -23,6 +23,8 @@ TRAIN = {
     "--positions": ("learned", [], ("model", "positions", "learned")),
     "--no-qk-norm": (None, [], ("model", "qk_norm", False)),
     "--no-smear": (None, [], ("model", "smear", False)),
+    "--bias": (None, [], ("model", "bias", True)),
+    "--no-tie-embeddings": (None, [], ("model", "tie_embeddings", False)),
     "--steps": ("6", [], ("run", "steps", 6)),
     "--batch-size": ("5", [], ("run", "batch_size", 5)),
     "--accumulate": ("2", [], ("run", "accumulate", 2)),
@@ -54,14 +56,14 @@ SAME_BITS = {
 
 
 def options_of(command):
-    """The option strings of a command, one a parser action: --no-x where there is one, since what it undoes is the default."""
+    """The option strings of a command, one an action of the parser: --no-x where there is one."""
     parser = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction)).choices[command]
     names = {action.option_strings[-1] if action.option_strings else action.dest for action in parser._actions}
     return names - {"--help"}
 
 
 def test_no_option_of_training_is_forgotten_here():
-    positive = {"--no-recompute": "--recompute"}
+    positive = {"--no-recompute": "--recompute", "--no-bias": "--bias"}
     assert {positive.get(name, name) for name in options_of("train")} == set(TRAIN) | SAME_BITS
 
 
@@ -168,6 +170,8 @@ GRADCHECK = {
     "--positions": "rotary",
     "--qk-norm": None,
     "--smear": None,
+    "--no-bias": None,
+    "--no-tie-embeddings": None,
     "--method": "central",
     "--seed": "3",
 }
@@ -252,3 +256,30 @@ def test_profile_is_taken_under_the_lock(run, tmp_path):
     with RunLock(tmp_path / "run"):
         assert "is in use" in run("--profile", "1", code=2).err
     assert not (tmp_path / "run" / "profile.json").exists()
+
+
+@pytest.mark.parametrize("argv", [["generate"], ["eval"], ["info"], ["gradcheck"]])
+def test_empty_name_of_a_folder_is_not_this_folder(fail, argv):
+    """As of a variable of the shell that is not set."""
+    assert "--model is empty, it must name a folder" in fail(*argv, "--model", "")
+    assert "--out is empty, it must name a folder" in fail("train", "--out", "")
+
+
+@pytest.mark.parametrize("option", ["--plot", "--html"])
+def test_folder_of_a_picture_is_looked_for_before_the_work(fail, tmp_path, monkeypatch, option):
+    monkeypatch.setattr("minigpt.cli.gradcheck.check_gradients", None)
+    path = tmp_path / "nowhere" / "a.png"
+    assert f"{path} can't be written: there is no folder {path.parent}" in fail("gradcheck", option, path)
+
+
+def test_more_micro_batches_than_fit_into_memory_are_refused(run):
+    assert "training this model on batches of 4 would take about" in run("--accumulate", 10**11, code=2).err
+
+
+def test_overflow_is_named_without_a_warning_of_numpys(run):
+    assert "the loss is nan; first in parameter wte.weight" in run("--weight-decay", "1e300", code=1).err
+
+
+def test_resume_as_another_family_is_refused(run):
+    run("--positions", "learned", "--no-qk-norm", "--no-smear")
+    assert "model_type is recipe_gpt, the run in " in run("--resume", "--qk-norm", steps=20, code=2).err

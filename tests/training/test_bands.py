@@ -189,7 +189,10 @@ def test_damaged_band_is_named(band, tmp_path):
             "val: the columns are not of one length",
         ),
         (json.dumps(whole | {"train": whole["train"] | {"mean": "x"}}), "train: mean is 'x', it must be a list"),
-        (json.dumps(whole | {"train": whole["train"] | {"mean": [None]}}), r"train: mean\[0\] is None, it must be a number"),
+        (
+            json.dumps(whole | {"train": whole["train"] | {"mean": [None]}}),
+            r"train: mean\[0\] is None, it must be a number",
+        ),
         (json.dumps(whole | {"runs": [{"seed": []}]}), r"runs\[0\]: seed is \[\], it must be a whole number"),
         (json.dumps(whole | {"window": 0}), "window is 0, it must be a whole number of at least 1"),
     ):

@@ -536,3 +536,23 @@ def test_older_glibc_refuses_a_large_threshold(monkeypatch):
     monkeypatch.setattr(machine.ctypes, "CDLL", Library)
     assert keep_freed_memory()
     assert calls == {-3: 1 << 25, -1: (1 << 31) - 1, -8: 1}
+
+
+def test_validation_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    t = trainer(tmp_path)
+    t.evaluate = lambda: math.inf
+    with pytest.raises(Diverged, match=r"step 5: the validation loss is inf; .*last holds the last good checkpoint"):
+        t.run()
+    assert checkpoint.load_state(tmp_path / "last")[0]["step"] == 4
+
+
+def test_sample_that_can_not_be_drawn_stops_no_run(tmp_path, monkeypatch):
+    t, said = trainer(tmp_path), []
+    t.say = said.append
+
+    def overflow(*args, **kwargs):
+        raise MinigptError("logits: nan")
+
+    t.model.generate = overflow
+    assert math.isfinite(t.run())
+    assert any("(no sample: logits: nan)" in line for line in said)
