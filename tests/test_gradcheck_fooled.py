@@ -601,8 +601,9 @@ def test_no_false_alarm_over_models(activation, seed):
     rng = np.random.default_rng(seed)
     config = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, dropout=0.2, activation=activation)
     model = GPT(config, seed=seed, dtype=np.float64)
-    if seed % 2:
-        model.store.vector[:] = 0.7 * rng.standard_normal(model.num_parameters)
+    if seed:
+        std = 0.02 if seed == 2 else 0.7  # at 0.02 all gradients are small beside the loss
+        model.store.vector[:] = std * rng.standard_normal(model.num_parameters)
     report = check_gradients(model, *rng.integers(0, 11, (2, 3, 5)), "both", seed, dropout_seed=seed)
     assert report.passed and not report.remarks, report
     assert max(row.gap for row in report.rows) < GAP_LIMIT

@@ -18,6 +18,7 @@ STEPS = (1e-5, 1e-3, 1e-2, 1e-4, 1e-6, 1e-7)  # the first one is enough for near
 NEAR = 1e-3  # how far off, of each number's size, the second point is
 NOISE = 100 * np.finfo(np.float64).eps  # rounding granted to a function's value
 SETTLED = 1e-5  # the rounding with which the first step's word is taken
+BETWEEN_STEPS = 30  # times its rounding, the best of steps a factor of 10 apart may be off
 COARSE = 1e-3  # a step at which that rounding is more of the gradient than this shows nothing
 
 
@@ -79,7 +80,7 @@ def gap_at(value, arrays, name, v, steps, floor, size):
     if not found:
         return (None if finite else float("nan")), 0.0
     difference, rounding = min(found, key=sum)
-    gap = float(max(difference - rounding, 0.0))
+    gap = float(max(difference - (rounding if len(steps) == 1 else BETWEEN_STEPS * rounding), 0.0))
     if len(steps) > 1 and gap > GAP_LIMIT and closest > 0.1 * gap:
         return None, rounding
     return gap, rounding
