@@ -1,4 +1,4 @@
-"""The fields of every cache stand in the order in which the forward pass makes them; none is missing.
+"""The fields of every cache stand in the order in which its forward makes them; none is missing.
 
 The observer sees the ops' caches come into being; a walk of the cache's fields meets them, by
 identity, in the same order.
@@ -8,7 +8,7 @@ import inspect
 
 import numpy as np
 import pytest
-from families import CAUSAL, random_model
+from observers import assert_in_order
 
 from minigpt import observe, ops
 from minigpt.layers import (
@@ -28,40 +28,9 @@ from minigpt.layers import (
     Store,
     TiedHead,
 )
-from minigpt.observe import Observer, observing
 
-V, T, S, C, M, H, F, B = 11, 6, 7, 8, 10, 2, 12, 5
-# vocabulary, time, tokens of the memory, channels, those of the memory, heads, hidden, batch
-
-
-class OpCaches(Observer):
-    """Keeps the caches of all ops, in the order in which they are made."""
-
-    def __init__(self):
-        self.made = []
-
-    def leave(self, call, outputs):
-        if call.part == "ops" and call.direction == "forward" and not any(outputs[1] is cache for cache in self.made):
-            self.made.append(outputs[1])
-
-
-def walked(value, wanted):
-    """The caches among the wanted that a nest of tuples and lists holds, an inner one before its outer: yields them."""
-    if isinstance(value, tuple | list):
-        for part in value:
-            yield from walked(part, wanted)
-        if any(value is cache for cache in wanted):
-            yield value
-
-
-def assert_in_order(run):
-    """run() -> y, cache: a walk meets every cache that its ops made, in the order in which they did."""
-    with observing(OpCaches()) as caches:
-        _, cache = run()
-    met = list(walked(cache, caches.made))
-    assert [type(one).__name__ for one in met] == [type(one).__name__ for one in caches.made]
-    assert all(a is b for a, b in zip(met, caches.made))
-    assert met
+V, T, S, C, M, H, F, LAYERS, B = 11, 6, 7, 8, 10, 2, 12, 3, 5
+# vocabulary, time, memory's tokens, channels, memory's channels, heads, hidden, blocks, batch
 
 
 def block_parts(name="h"):
@@ -110,12 +79,6 @@ def test_cache_of_a_layer_stands_in_the_order_of_its_forward(layer, rng):
 def test_no_kind_of_layer_is_left_out():
     library = {owner for owner in observe.layer_classes() if owner.__module__.startswith("minigpt.layers")}
     assert {type(layer) for layer in LAYERS_OF_ALL_KINDS} == library
-
-
-@pytest.mark.parametrize("row", CAUSAL)
-def test_cache_of_a_model_stands_in_the_order_of_its_forward(row, rng):
-    model, ids = random_model(row, rng, dropout=0.1), rng.integers(0, V, (B, T))
-    assert_in_order(lambda: model.forward(ids, rng, attention_mask=np.arange(T) < 4 + np.zeros((B, 1))))
 
 
 @pytest.mark.parametrize("spoil", [lambda cache: cache[::-1], lambda cache: cache[:-1]], ids=["reversed", "cut"])
