@@ -1,15 +1,18 @@
-"""Run all benchmarks, each as a process of its own, and write benchmarks/RESULTS.md with charts from their figures.
+"""Run all benchmarks, each as a process of its own, and write benchmarks/RESULTS.md with charts
+from their figures.
 
     python -m benchmarks                              everything, an hour and a half
     python -m benchmarks --only step-small memory     some of them; the others' figures stay as they are
     python -m benchmarks --quick --folder /tmp/b      a smoke run of a few minutes, whose figures mean nothing
     python -m benchmarks --report-only                RESULTS.md anew from the figures in benchmarks/results/
 
-A benchmark is a module with `main(argv)`, which writes JSON, and for the report `describe(figures)`, `table(figures)`, `targets(figures)` and
-`draw(figures)`, as far as it has them. No figure of RESULTS.md is written by hand.
+A benchmark is a module with `main(argv)`, which writes JSON, and for the report
+`describe(figures)`, `table(figures)`, `targets(figures)` and `draw(figures)`, as far as it has
+them. No figure of RESULTS.md is written by hand.
 
-Where OpenBLAS has AVX-512 kernels for the processor, steps and times to a loss are measured once more with it held to AVX2: matrix products as most
-laptops make them. Element-wise loops, and all of PyTorch, stay as they are.
+Where OpenBLAS has AVX-512 kernels for the processor, steps and times to a loss are measured once
+more with it held to AVX2: matrix products as most laptops make them. Element-wise loops, and all of
+PyTorch, stay as they are.
 """
 
 import argparse
@@ -50,14 +53,21 @@ RUNS = {
     "step-small": Run("A training step, small", "bench_step", ["--size", "small"], ["--turns", "2", "--no-compile"]),
     "step-middle": Run("A training step, middle", "bench_step", ["--size", "middle"], ["--turns", "1", "--no-compile"]),
     "step-gpt2": Run("A training step, GPT-2 124M", "bench_step", ["--size", "gpt2"], ["--turns", "1", "--no-compile"]),
-    "time-to-loss": Run("Time to a loss, tiny Shakespeare", "bench_time_to_loss", ["--turns", "3"], ["--steps", "20", "--turns", "1"]),
+    "time-to-loss": Run(
+        "Time to a loss, tiny Shakespeare", "bench_time_to_loss", ["--turns", "3"], ["--steps", "20", "--turns", "1"]
+    ),
     "time-to-best": Run("Ten minutes", "bench_time_to_loss", ["--best", "--no-short", "--presets"], ["--steps", "20"]),
     "generate-small": Run("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
     "generate-gpt2": Run("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
     "memory": Run("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
     "import": Run("Import", "bench_import", [], ["--turns", "2"]),
     "recipe": Run("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
-    "recipe-long": Run("One change to the recipe, long runs", "recipe", ["--long", "--seeds", "1"], ["--steps", "3", "--only", "base", "no smear"]),
+    "recipe-long": Run(
+        "One change to the recipe, long runs",
+        "recipe",
+        ["--long", "--seeds", "1"],
+        ["--steps", "3", "--only", "base", "no smear"],
+    ),
     "ops": Run("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": Run("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
@@ -79,7 +89,9 @@ def module_of(name):
 
 
 def has_avx512():
-    """Whether this process's OpenBLAS runs AVX-512 kernels, so that runs held to AVX2 say something new."""
+    """Whether this process's OpenBLAS runs AVX-512 kernels, so that runs held to AVX2 say something
+    new.
+    """
     return any(library.get("architecture") in AVX512 for library in threadpool_info())
 
 
@@ -105,7 +117,9 @@ def run(name, results, quick=False, data=None):
 
 
 def read_results(results):
-    """All figures in the folder -> name -> figures, in the order of RUNS. MinigptError for a file that is no JSON."""
+    """All figures in the folder -> name -> figures, in the order of RUNS. MinigptError for a file
+    that is no JSON.
+    """
     found = {}
     for name in RUNS:
         path = results / f"{name}.json"
@@ -119,7 +133,12 @@ def read_results(results):
 
 def report(found, charts=None):
     """RESULTS.md as text. found: name -> figures; charts: name -> file name of its picture."""
-    parts = ["# Results", "", "Made by `python -m benchmarks` from the figures in `benchmarks/results/`; `--report-only` makes it anew.", ""]
+    parts = [
+        "# Results",
+        "",
+        "Made by `python -m benchmarks` from the figures in `benchmarks/results/`; `--report-only` makes it anew.",
+        "",
+    ]
     parts += machine_section(found)
     rows, sections = [], []
     for name, figures in found.items():
@@ -150,16 +169,25 @@ def machine_section(found):
     parts = ["## Machine", ""]
     for text, names in groups.items():
         machine = json.loads(text)
-        rates = [found[name]["gemm_gflops"] for name in names if "gemm_gflops" in found[name] and name != "ops"]  # ops: one thread
+        rates = [
+            found[name]["gemm_gflops"] for name in names if "gemm_gflops" in found[name] and name != "ops"
+        ]  # ops: one thread
         rows = [
             ("processor", f"{machine.get('processor', '?')}, {machine.get('cores', '?')} cores"),
             ("system", machine.get("system", "?")),
             ("versions", ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())),
             ("BLAS and its kernels", ", ".join(machine.get("blas", []))),
-            ("environment", ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "nothing set"),
+            (
+                "environment",
+                ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "nothing set",
+            ),
         ]
         if rates:
-            spread = f"{min(rates):.0f}" if round(min(rates)) == round(max(rates)) else f"{min(rates):.0f} to {max(rates):.0f}"
+            spread = (
+                f"{min(rates):.0f}"
+                if round(min(rates)) == round(max(rates))
+                else f"{min(rates):.0f} to {max(rates):.0f}"
+            )
             rows.append(("GEMM, 2048-cube, float32, all cores", f"{spread} GFLOP/s, measured in each run"))
         if len(groups) > 1:
             parts += [f"{', '.join(names)}:", ""]
@@ -192,7 +220,9 @@ def draw(found, folder):
 
 
 def overview(found):
-    """How far each target is kept, as bars: the figure over its limit, turned so that 1 and above is kept. -> Figure, None without targets"""
+    """How far each target is kept, as bars: the figure over its limit, turned so that 1 and above
+    is kept. -> Figure, None without targets
+    """
     from minigpt import plots
 
     all_targets = []
@@ -201,9 +231,16 @@ def overview(found):
     if not all_targets:
         return None
     all_targets.reverse()
-    values = [max(1 / 16, t.limit / t.figure if t.most else t.figure / t.limit) for t in all_targets]  # a loss never reached is 0
+    values = [
+        max(1 / 16, t.limit / t.figure if t.most else t.figure / t.limit) for t in all_targets
+    ]  # a loss never reached is 0
     figure, ax = plots.subplots(width=8.5, height=0.32 * len(values) + 1)
-    ax.barh(range(len(values)), values, color=[plots.COLOURS[0] if t.met else plots.COLOURS[1] for t in all_targets], height=0.6)
+    ax.barh(
+        range(len(values)),
+        values,
+        color=[plots.COLOURS[0] if t.met else plots.COLOURS[1] for t in all_targets],
+        height=0.6,
+    )
     ax.axvline(1, color=plots.INK, linewidth=1)
     ax.set_yticks(range(len(values)), [t.what for t in all_targets], fontsize=7.5)
     for i, target in enumerate(all_targets):
@@ -216,7 +253,9 @@ def overview(found):
 
 
 def write_report(folder):
-    """RESULTS.md and charts from folder/results/*.json -> path of RESULTS.md. MinigptError where there are no figures."""
+    """RESULTS.md and charts from folder/results/*.json -> path of RESULTS.md. MinigptError where
+    there are no figures.
+    """
     from minigpt import plots
 
     found = read_results(folder / "results")
@@ -232,13 +271,28 @@ def write_report(folder):
 
 
 def main(argv=None):
-    """Run what was asked for and write the report -> exit code, 1 where a benchmark failed, 2 for a mistake in the input."""
+    """Run what was asked for and write the report -> exit code, 1 where a benchmark failed, 2 for a
+    mistake in the input.
+    """
     made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    made.add_argument("--only", nargs="+", choices=tuple(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)} (default: all)")
-    made.add_argument("--quick", action="store_true", help="a smoke run, whose figures mean nothing; needs --folder (default: the whole)")
-    made.add_argument("--report-only", action="store_true", help="measure nothing, write RESULTS.md from the figures that are there")
+    made.add_argument(
+        "--only", nargs="+", choices=tuple(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)} (default: all)"
+    )
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="a smoke run, whose figures mean nothing; needs --folder (default: the whole)",
+    )
+    made.add_argument(
+        "--report-only", action="store_true", help="measure nothing, write RESULTS.md from the figures that are there"
+    )
     made.add_argument("--data", metavar="FILE", help="UTF-8 text to train on (default: tiny Shakespeare)")
-    made.add_argument("--folder", metavar="DIR", default=str(FOLDER), help="where RESULTS.md and results/ stand (default: benchmarks/)")
+    made.add_argument(
+        "--folder",
+        metavar="DIR",
+        default=str(FOLDER),
+        help="where RESULTS.md and results/ stand (default: benchmarks/)",
+    )
     args = made.parse_args(argv)
     folder = Path(args.folder)
     if args.quick and folder.resolve() == FOLDER.resolve():
@@ -247,7 +301,10 @@ def main(argv=None):
         made.error("--report-only measures nothing, it goes neither with --only nor with --quick")
     failed = []
     if (limits := thread_settings()) and not (args.quick or args.report_only):
-        print(f"benchmarks: {describe_settings(limits)} in the environment; figures are of all cores on both sides, unset it", file=sys.stderr)
+        print(
+            f"benchmarks: {describe_settings(limits)} in the environment; figures are of all cores on both sides, unset it",
+            file=sys.stderr,
+        )
         return 2
     if not args.report_only:
         (folder / "results").mkdir(parents=True, exist_ok=True)

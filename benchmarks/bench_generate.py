@@ -1,10 +1,12 @@
-"""Decoding: tokens a second with a KV cache, against `generate` of transformers' GPT2LMHeadModel on the same weights, in turn in one process.
+"""Decoding: tokens a second with a KV cache, against `generate` of transformers' GPT2LMHeadModel on
+the same weights, in turn in one process.
 
     python -m benchmarks.bench_generate               (needs the `parity` extra for transformers' side)
     python -m benchmarks.bench_generate --size gpt2
 
-Greedy on both sides, all cores, random weights. At size `gpt2` the bound is printed as well: memory bandwidth over bytes of weights, since each
-token reads all of them once. The bandwidth is measured before each turn, and compared with that turn.
+Greedy on both sides, all cores, random weights. At size `gpt2` the bound is printed as well: memory
+bandwidth over bytes of weights, since each token reads all of them once. The bandwidth is measured
+before each turn, and compared with that turn.
 """
 
 import statistics
@@ -26,7 +28,9 @@ SIZES = {  # vocab_size, block_size, n_layer, n_head, n_embd; new tokens a turn;
 
 
 def transformers_generate(model, new):
-    """A function of ids (B, T) that continues them by `new` tokens with transformers: ids of the same shape as ours."""
+    """A function of ids (B, T) that continues them by `new` tokens with transformers: ids of the
+    same shape as ours.
+    """
     import torch
     from transformers import GPT2LMHeadModel
 
@@ -39,7 +43,13 @@ def transformers_generate(model, new):
     def generate(ids, new=new):
         ids = torch.as_tensor(ids)
         with torch.inference_mode():
-            settings = {"do_sample": False, "use_cache": True, "pad_token_id": 0, "max_new_tokens": new, "min_new_tokens": new}
+            settings = {
+                "do_sample": False,
+                "use_cache": True,
+                "pad_token_id": 0,
+                "max_new_tokens": new,
+                "min_new_tokens": new,
+            }
             return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings).numpy()
 
     return generate
@@ -56,7 +66,9 @@ def seconds_by_token(model, new):
 
 
 def bytes_by_token(model, new):
-    """The most bytes that Python and NumPy held at once during each new token, beyond those before it."""
+    """The most bytes that Python and NumPy held at once during each new token, beyond those before
+    it.
+    """
     held, tokens = [], model.stream([[1]], new, temperature=0)
     next(tokens)  # takes the buffers
     tracemalloc.start()
@@ -84,7 +96,11 @@ def measure(size, turns):
         sides["transformers"] = transformers_generate(model, new)
     prompt = np.random.default_rng(0).integers(0, config.vocab_size, (8, long))
     rows = {}
-    for what, ids, count in (("batch 1", prompt[:1, :1], new), ("batch 8", prompt[:, :1], new // 2), (f"prefill of {long}", prompt[:1], 1)):
+    for what, ids, count in (
+        ("batch 1", prompt[:1, :1], new),
+        ("batch 8", prompt[:, :1], new // 2),
+        (f"prefill of {long}", prompt[:1], 1),
+    ):
         calls = {name: lambda side=side, ids=ids, count=count: side(ids, count) for name, side in sides.items()}
         bandwidths = []  # before each turn
         between = lambda found=bandwidths: found.append(common.memory_bandwidth(tries=3))  # noqa: E731
@@ -110,9 +126,13 @@ def targets(figures):
     found = []
     if "transformers" in seconds:
         limit = {"small": 12, "gpt2": 3}[size]
-        found.append(common.Target(f"decoding, {size}: tokens a second, of transformers'", times_as_fast(seconds).median, limit))
+        found.append(
+            common.Target(f"decoding, {size}: tokens a second, of transformers'", times_as_fast(seconds).median, limit)
+        )
     if size == "gpt2":
-        found.append(common.Target("decoding, gpt2: of the memory bandwidth over bytes of weights", share_of_bound(figures), 0.7))
+        found.append(
+            common.Target("decoding, gpt2: of the memory bandwidth over bytes of weights", share_of_bound(figures), 0.7)
+        )
     return found
 
 
@@ -122,10 +142,14 @@ def times_as_fast(seconds):
 
 
 def share_of_bound(figures):
-    """Tokens a second, batch 1, over memory bandwidth / bytes of weights, turn by turn -> the median"""
+    """Tokens a second, batch 1, over memory bandwidth / bytes of weights, turn by turn -> the
+    median
+    """
     row = figures["rows"]["batch 1"]
     rates = [row["tokens"] / seconds for seconds in row["seconds"]["minigpt"]]
-    return statistics.median(rate * figures["bytes_of_weights"] / width for rate, width in zip(rates, row["bandwidths"]))
+    return statistics.median(
+        rate * figures["bytes_of_weights"] / width for rate, width in zip(rates, row["bandwidths"])
+    )
 
 
 def table(figures):

@@ -1,6 +1,6 @@
 """What `import minigpt` takes, against `import numpy`: fresh processes in turn, timed from inside.
 
-    python -m benchmarks.bench_import
+python -m benchmarks.bench_import
 """
 
 import statistics
@@ -17,7 +17,9 @@ CODE = "import time; began = time.perf_counter(); import {}; print(time.perf_cou
 
 def seconds_to_import(module):
     """Seconds that an import takes in a fresh process."""
-    return float(subprocess.run([sys.executable, "-c", CODE.format(module)], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", CODE.format(module)], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def measure(turns):
@@ -34,13 +36,16 @@ def measure(turns):
 def targets(figures):
     """The figure that a limit was set for -> list of Target"""
     seconds = figures["seconds"]
-    return [Target("import minigpt, of import numpy", ratio(seconds["numpy"], seconds["minigpt"]).median, LIMIT, most=True)]
+    return [
+        Target("import minigpt, of import numpy", ratio(seconds["numpy"], seconds["minigpt"]).median, LIMIT, most=True)
+    ]
 
 
 def table(figures):
     """A row a module -> columns, rows"""
     return ("import", "ms, median", "least"), [
-        (module, f"{1e3 * statistics.median(values):.0f}", f"{1e3 * min(values):.0f}") for module, values in figures["seconds"].items()
+        (module, f"{1e3 * statistics.median(values):.0f}", f"{1e3 * min(values):.0f}")
+        for module, values in figures["seconds"].items()
     ]
 
 

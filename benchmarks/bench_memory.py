@@ -1,10 +1,13 @@
-"""Peak resident memory of a training process, against PyTorch eager: each side in fresh processes of its own, in turn.
+"""Peak resident memory of a training process, against PyTorch eager: each side in fresh processes
+of its own, in turn.
 
     python -m benchmarks.bench_memory --size middle
 
-A process imports its side, makes a few steps of training with AdamW (benchmarks/bench_step.py has the sizes) and says what it took at most:
-libraries, weights, moments, gradients and activations, all of it. What the imports alone took is told apart. PyTorch's process never imports this
-library. `recomputed` is this library with --recompute: each block's input is kept, the rest computed again in backward.
+A process imports its side, makes a few steps of training with AdamW (benchmarks/bench_step.py has
+the sizes) and says what it took at most: libraries, weights, moments, gradients and activations,
+all of it. What the imports alone took is told apart. PyTorch's process never imports this library.
+`recomputed` is this library with --recompute: each block's input is kept, the rest computed again
+in backward.
 """
 
 import json
@@ -20,7 +23,9 @@ OURS = {"minigpt": False, "recomputed": True}  # side -> whether blocks are reco
 def peak_memory():
     """Bytes that this process has had resident at most. RuntimeError where the system does not say."""
     try:
-        with open("/proc/self/status", encoding="utf-8") as file:  # ru_maxrss of Linux includes that of the process that started this one
+        with open(
+            "/proc/self/status", encoding="utf-8"
+        ) as file:  # ru_maxrss of Linux includes that of the process that started this one
             return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
@@ -32,7 +37,9 @@ def peak_memory():
 
 
 def child(side, settings, steps):
-    """In a process of its own: import one side and train. -> peak after the imports and after training, in bytes"""
+    """In a process of its own: import one side and train. -> peak after the imports and after
+    training, in bytes
+    """
     settings = dict(settings)
     batch_size, threads = settings.pop("batch_size"), settings.pop("threads")
     if side in OURS:
@@ -44,14 +51,18 @@ def child(side, settings, steps):
         from benchmarks.torch_gpt import training_step
 
         imported = peak_memory()
-        step = training_step(SimpleNamespace(**{"dropout": 0.0, "activation": "gelu_tanh"} | settings), batch_size, threads)
+        step = training_step(
+            SimpleNamespace(**{"dropout": 0.0, "activation": "gelu_tanh"} | settings), batch_size, threads
+        )
     for _ in range(steps):
         step()
     return {"imported": imported, "peak": peak_memory()}
 
 
 def train_in_process(side, settings, steps):
-    """child in a fresh process -> its dict. MinigptError with the last line of its errors where it fails."""
+    """child in a fresh process -> its dict. MinigptError with the last line of its errors where it
+    fails.
+    """
     command = [sys.executable, "-m", "benchmarks.bench_memory", "--child", json.dumps([side, settings, steps])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -73,13 +84,17 @@ def measure(sizes, turns, steps):
     for size in sizes:
         config, batch_size, _ = sized(size)
         fields = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "bias")
-        settings = {name: getattr(config, name) for name in fields} | {"batch_size": batch_size, "threads": available_cores()}
+        settings = {name: getattr(config, name) for name in fields} | {
+            "batch_size": batch_size,
+            "threads": available_cores(),
+        }
         found = {side: [] for side in sides}
         for _ in range(turns):
             for side in sides:
                 found[side].append(train_in_process(side, settings, steps))
         figures["sizes"][size] = {
-            side: {key: statistics.median(run[key] for run in runs) for key in ("imported", "peak")} for side, runs in found.items()
+            side: {key: statistics.median(run[key] for run in runs) for key in ("imported", "peak")}
+            for side, runs in found.items()
         }
     return figures
 
@@ -92,7 +107,9 @@ def targets(figures):
     for size, sides in figures["sizes"].items():
         if "pytorch" in sides:
             share, limit = sides["minigpt"]["peak"] / sides["pytorch"]["peak"], 1.0 if size == "middle" else None
-            found.append(Target(f"memory, {size}: peak of a training process, of PyTorch eager's", share, limit, most=True))
+            found.append(
+                Target(f"memory, {size}: peak of a training process, of PyTorch eager's", share, limit, most=True)
+            )
     return found
 
 
@@ -101,7 +118,9 @@ def table(figures):
     rows = []
     for size, sides in figures["sizes"].items():
         for side, found in sides.items():
-            mb = [f"{value / 1e6:,.0f}" for value in (found["peak"], found["imported"], found["peak"] - found["imported"])]
+            mb = [
+                f"{value / 1e6:,.0f}" for value in (found["peak"], found["imported"], found["peak"] - found["imported"])
+            ]
             rows.append((size, side, *mb))
     return ("size", "side", "peak, MB", "after the imports", "training"), rows
 
@@ -122,7 +141,13 @@ def main(argv=None):
     from minigpt.cli import guard
 
     made = parser(__doc__)
-    made.add_argument("--size", choices=tuple(STEP_SIZES), nargs="+", default=list(SIZES), help=f"models and batches (default: {' '.join(SIZES)})")
+    made.add_argument(
+        "--size",
+        choices=tuple(STEP_SIZES),
+        nargs="+",
+        default=list(SIZES),
+        help=f"models and batches (default: {' '.join(SIZES)})",
+    )
     made.add_argument("--turns", type=count, default=3, metavar="N", help="processes a side (default: 3)")
     made.add_argument("--steps", type=count, default=4, metavar="N", help="training steps a process (default: 4)")
     return guard(run, made.parse_args(argv))

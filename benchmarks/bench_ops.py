@@ -3,9 +3,11 @@
     python -m benchmarks.bench_ops
     python -m benchmarks.bench_ops --only attention
 
-One thread each: so do the ops run in training, where each core has a shard of the batch. The sides take turns, and a ratio is the median of the
-turns' ratios. Forward keeps what backward needs on both sides; PyTorch's backward is torch.autograd.grad over a graph that is kept. Attention is
-causal; PyTorch's is scaled_dot_product_attention. GFLOP/s stand where nearly all work is products; of causal attention all of T x T is counted.
+One thread each: so do the ops run in training, where each core has a shard of the batch. The sides
+take turns, and a ratio is the median of the turns' ratios. Forward keeps what backward needs on
+both sides; PyTorch's backward is torch.autograd.grad over a graph that is kept. Attention is
+causal; PyTorch's is scaled_dot_product_attention. GFLOP/s stand where nearly all work is products;
+of causal attention all of T x T is counted.
 """
 
 import statistics
@@ -16,7 +18,19 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import Ratio, Target, count, gemm_rate, markdown, parser, ratio, take_turns, timed, without_torch, write_json
+from benchmarks.common import (
+    Ratio,
+    Target,
+    count,
+    gemm_rate,
+    markdown,
+    parser,
+    ratio,
+    take_turns,
+    timed,
+    without_torch,
+    write_json,
+)
 from minigpt import ops
 from minigpt.cli import guard
 from minigpt.ops.attention import Mask
@@ -42,13 +56,22 @@ class Case(NamedTuple):
 
 
 def cases(quick=False):
-    """The ops at shapes of the small and the middle model, and a few larger ones -> list of Case, made one at a time"""
+    """The ops at shapes of the small and the middle model, and a few larger ones -> list of Case,
+    made one at a time
+    """
     rng = np.random.default_rng(0)
 
     def normal(*shape):
         return rng.standard_normal(shape, np.float32)
 
-    linears = [(384, 128, 384), (384, 128, 512), (384, 512, 128), (2048, 384, 1536), (2048, 1536, 384), (512, 768, 3072)]
+    linears = [
+        (384, 128, 384),
+        (384, 128, 512),
+        (384, 512, 128),
+        (2048, 384, 1536),
+        (2048, 1536, 384),
+        (512, 768, 3072),
+    ]
     for rows, inputs, outputs in linears[:1] if quick else linears:
         arrays = normal(rows, inputs), normal(inputs, outputs) / np.float32(inputs**0.5), normal(outputs)
         yield Case("linear", f"({rows}, {inputs}) x ({inputs}, {outputs})", arrays, ops.linear_forward, ops.linear_backward,
@@ -62,7 +85,14 @@ def cases(quick=False):
     }
     for name, theirs in elementwise.items():
         for shape in [(384, 512)] if quick else [(384, 512), (2048, 1536)]:
-            yield Case(name, str(shape), (normal(*shape),), getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_backward"), theirs)
+            yield Case(
+                name,
+                str(shape),
+                (normal(*shape),),
+                getattr(ops, f"{name}_forward"),
+                getattr(ops, f"{name}_backward"),
+                theirs,
+            )
 
     for rows, channels in [(384, 128)] if quick else [(384, 128), (2048, 384)]:
         shape, x, weight, bias = f"({rows}, {channels})", normal(rows, channels), normal(channels), normal(channels)
@@ -71,7 +101,14 @@ def cases(quick=False):
         yield Case("rmsnorm", shape, (x, weight), ops.rmsnorm_forward, ops.rmsnorm_backward,
                    lambda torch, x, w: torch.nn.functional.rms_norm(x, w.shape, w, 1e-6))  # fmt: skip
     for shape in [(384, 65)] if quick else [(384, 65), (4096, 256)]:
-        yield Case("softmax", str(shape), (normal(*shape),), ops.softmax_forward, ops.softmax_backward, lambda torch, x: torch.softmax(x, -1))
+        yield Case(
+            "softmax",
+            str(shape),
+            (normal(*shape),),
+            ops.softmax_forward,
+            ops.softmax_backward,
+            lambda torch, x: torch.softmax(x, -1),
+        )
 
     for shape in [(2, 4, 64, 32)] if quick else [(6, 4, 64, 32), (8, 6, 256, 64), (1, 6, 1024, 64)]:
         B, H, T, D = shape
@@ -83,7 +120,9 @@ def cases(quick=False):
             yield Case(form, f"B={B} H={H} T={T} D={D}", arrays, partial(forward, mask=Mask(causal=True)), backward,
                        lambda torch, *qkv: torch.nn.functional.scaled_dot_product_attention(*qkv, is_causal=True), 4 * B * H * T * T * D)  # fmt: skip
 
-    for tokens, vocab_size, channels in [(384, 65, 128)] if quick else [(384, 65, 128), (2048, 65, 384), (512, 50257, 768)]:
+    for tokens, vocab_size, channels in (
+        [(384, 65, 128)] if quick else [(384, 65, 128), (2048, 65, 384), (512, 50257, 768)]
+    ):
         ids = rng.integers(0, vocab_size, tokens)
         yield Case("embedding", f"{tokens} of ({vocab_size}, {channels})", (normal(vocab_size, channels),), partial(ops.embedding_forward, ids),
                    ops.embedding_backward, lambda torch, w, ids=ids: torch.nn.functional.embedding(torch.from_numpy(ids), w))  # fmt: skip
@@ -100,10 +139,15 @@ def with_targets(logits, targets):
 
 
 def sides(case, torch=None):
-    """-> pass -> name -> function: "forward" and "backward", each of "minigpt" and, where torch is given, "pytorch"."""
+    """-> pass -> name -> function: "forward" and "backward", each of "minigpt" and, where torch is
+    given, "pytorch".
+    """
     y, cache = case.forward(*case.inputs)
     dy = np.random.default_rng(1).standard_normal(y.shape, np.float32) if y.ndim else np.float32(1)
-    found = {"forward": {"minigpt": lambda: case.forward(*case.inputs)}, "backward": {"minigpt": lambda: case.backward(dy, cache)}}
+    found = {
+        "forward": {"minigpt": lambda: case.forward(*case.inputs)},
+        "backward": {"minigpt": lambda: case.backward(dy, cache)},
+    }
     if torch is not None:
         tensors = [torch.from_numpy(x.copy()).requires_grad_() for x in case.inputs]
         result = case.theirs(torch, *tensors)
@@ -136,7 +180,9 @@ def measure(turns, only=None, quick=False):
                 row[direction] = {"us": {name: 1e6 * statistics.median(values) for name, values in seconds.items()}}
                 if case.flops:
                     work = case.flops * (2 if direction == "backward" else 1)
-                    row[direction]["gflops"] = {name: work / statistics.median(values) / 1e9 for name, values in seconds.items()}
+                    row[direction]["gflops"] = {
+                        name: work / statistics.median(values) / 1e9 for name, values in seconds.items()
+                    }
                 if "pytorch" in seconds:
                     row[direction]["speedup"] = ratio(seconds["minigpt"], seconds["pytorch"])._asdict()
             rows.append(row)
@@ -146,14 +192,30 @@ def measure(turns, only=None, quick=False):
 
 def markdown_row(row):
     """One op in a line, for those who wait."""
-    cells = [f"{direction} {', '.join(f'{name} {us:,.0f} us' for name, us in row[direction]['us'].items())}" for direction in ("forward", "backward")]
+    cells = [
+        f"{direction} {', '.join(f'{name} {us:,.0f} us' for name, us in row[direction]['us'].items())}"
+        for direction in ("forward", "backward")
+    ]
     return f"{row['op']} {row['shape']}: {'; '.join(cells)}"
 
 
 def targets(figures):
-    """No limit was set for single ops: the median over all of them, for the report -> list of Target"""
-    ratios = [row[d]["speedup"]["median"] for row in figures["ops"] for d in ("forward", "backward") if "speedup" in row[d]]
-    return [Target("ops: times as fast as PyTorch, median over ops, forward and backward, one thread", statistics.median(ratios))] if ratios else []
+    """No limit was set for single ops: the median over all of them, for the report -> list of
+    Target
+    """
+    ratios = [
+        row[d]["speedup"]["median"] for row in figures["ops"] for d in ("forward", "backward") if "speedup" in row[d]
+    ]
+    return (
+        [
+            Target(
+                "ops: times as fast as PyTorch, median over ops, forward and backward, one thread",
+                statistics.median(ratios),
+            )
+        ]
+        if ratios
+        else []
+    )
 
 
 def table(figures):
@@ -167,7 +229,10 @@ def table(figures):
             found = row[direction]
             r = Ratio(**found["speedup"]) if "speedup" in found else None
             cells += [f"{found['us']['minigpt']:,.0f}", f"{found['us']['pytorch']:,.0f}" if r else ""]
-            cells += [f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f})" if r else "", f"{found['gflops']['minigpt']:.0f}" if "gflops" in found else ""]
+            cells += [
+                f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f})" if r else "",
+                f"{found['gflops']['minigpt']:.0f}" if "gflops" in found else "",
+            ]
         rows.append(cells)
     return columns, rows
 
@@ -178,7 +243,9 @@ def describe(figures):
 
 
 def draw(figures):
-    """Ratios of all ops as dots on a line, forward and backward -> Figure, or None without PyTorch's side"""
+    """Ratios of all ops as dots on a line, forward and backward -> Figure, or None without
+    PyTorch's side
+    """
     from minigpt import plots
 
     rows = [row for row in figures["ops"] if "speedup" in row["forward"]]
@@ -205,7 +272,9 @@ def main(argv=None):
     """Print the figures and, with --json, write them -> exit code."""
     made = parser(__doc__)
     made.add_argument("--turns", type=count, default=15, metavar="N", help="turns of each side (default: 15)")
-    made.add_argument("--only", nargs="+", metavar="WORD", help="ops whose name or shape has one of these (default: all)")
+    made.add_argument(
+        "--only", nargs="+", metavar="WORD", help="ops whose name or shape has one of these (default: all)"
+    )
     made.add_argument("--quick", action="store_true", help="the smallest shape of each op (default: all shapes)")
     args = made.parse_args(argv)
     figures = measure(args.turns, args.only, args.quick)

@@ -1,11 +1,14 @@
-"""How our training step's cost grows: with the context T, with the channels C and with the layers; and what it takes at most in memory.
+"""How our training step's cost grows: with the context T, with the channels C and with the layers;
+and what it takes at most in memory.
 
     python -m benchmarks.bench_scale
     python -m benchmarks.bench_scale --sweep T --chart scale.png
 
-Against T, the tokens of a step are held constant, so that what grows is attention; it is memory-lean from 256 queries on. Slopes are those of a
-straight line through the last three points on log axes: seconds go with that power. A step is the trainer's, AdamW included, and the GEMM rate is
-measured before each turn. Memory is that of fresh processes (benchmarks/bench_memory.py), at T=4096 and at the size of GPT-2 124M, weights random.
+Against T, the tokens of a step are held constant, so that what grows is attention; it is
+memory-lean from 256 queries on. Slopes are those of a straight line through the last three points
+on log axes: seconds go with that power. A step is the trainer's, AdamW included, and the GEMM rate
+is measured before each turn. Memory is that of fresh processes (benchmarks/bench_memory.py), at
+T=4096 and at the size of GPT-2 124M, weights random.
 """
 
 import statistics
@@ -35,8 +38,24 @@ TITLES = {
 }
 NAMES = {"T": "T", "C": "C", "layers": "layers"}
 MEMORY = {  # what a fresh process trains: settings of a model and its batch
-    "T=4096, 4 layers, C=128, B=2": {"vocab_size": 65, "block_size": 4096, "n_layer": 4, "n_head": 4, "n_embd": 128, "bias": False, "batch_size": 2},
-    "GPT-2 124M, T=256, B=2": {"vocab_size": 50257, "block_size": 256, "n_layer": 12, "n_head": 12, "n_embd": 768, "bias": True, "batch_size": 2},
+    "T=4096, 4 layers, C=128, B=2": {
+        "vocab_size": 65,
+        "block_size": 4096,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_embd": 128,
+        "bias": False,
+        "batch_size": 2,
+    },
+    "GPT-2 124M, T=256, B=2": {
+        "vocab_size": 50257,
+        "block_size": 256,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_embd": 768,
+        "bias": True,
+        "batch_size": 2,
+    },
 }
 MEMORY_LIMIT = 24 * 2**30
 
@@ -73,7 +92,9 @@ def several(step):
 
 
 def slope(values, seconds, points=3):
-    """The power with which seconds grow at the upper end: a straight line through the last points on log axes. -> float, None for one point"""
+    """The power with which seconds grow at the upper end: a straight line through the last points
+    on log axes. -> float, None for one point
+    """
     if len(values) < 2:
         return None
     return float(np.polyfit(np.log(values[-points:]), np.log(seconds[-points:]), 1)[0])
@@ -93,7 +114,10 @@ def measure(sweeps, turns, largest=None, memory=True):
 def targets(figures):
     """The figures that a limit was set for, and their limits -> list of Target"""
     limit = MEMORY_LIMIT / 2**30
-    return [Target(f"memory, GiB: a few steps of {what}", peak / 2**30, limit, most=True) for what, peak in figures["memory"].items()]
+    return [
+        Target(f"memory, GiB: a few steps of {what}", peak / 2**30, limit, most=True)
+        for what, peak in figures["memory"].items()
+    ]
 
 
 def table(figures):
@@ -101,19 +125,30 @@ def table(figures):
     rows = []
     for name, sweep in figures["sweeps"].items():
         for value, seconds, gflop in zip(sweep["values"], sweep["seconds"], sweep["model_gflop"]):
-            rows.append((f"{NAMES[name]}={value}", f"{seconds * 1e3:.1f}", f"{gflop:.2f}", f"{gflop / seconds / sweep['gemm_gflops']:.0%}"))
+            rows.append(
+                (
+                    f"{NAMES[name]}={value}",
+                    f"{seconds * 1e3:.1f}",
+                    f"{gflop:.2f}",
+                    f"{gflop / seconds / sweep['gemm_gflops']:.0%}",
+                )
+            )
     return ("size", "ms a step", "GFLOP", "of the GEMM rate"), rows
 
 
 def describe(figures):
     """What was measured, and the slopes."""
-    slopes = [f"{NAMES[name]}^{sweep['slope']:.2f}" for name, sweep in figures["sweeps"].items() if sweep["slope"] is not None]
+    slopes = [
+        f"{NAMES[name]}^{sweep['slope']:.2f}" for name, sweep in figures["sweeps"].items() if sweep["slope"] is not None
+    ]
     titles = "; ".join(TITLES[name] for name in figures["sweeps"])
     return f"{titles}. Medians of {figures['turns']} turns on {figures['threads']} threads. At the upper end seconds grow as {', '.join(slopes)}."
 
 
 def draw(figures):
-    """Seconds a step on log axes, a panel a sweep, the slope in the legend -> Figure, or None without a sweep"""
+    """Seconds a step on log axes, a panel a sweep, the slope in the legend -> Figure, or None
+    without a sweep
+    """
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     from minigpt import plots
@@ -145,10 +180,16 @@ def draw(figures):
 def main(argv=None):
     """Print the figures and, with --json and --chart, write them -> exit code."""
     made = parser(__doc__)
-    made.add_argument("--sweep", nargs="+", choices=tuple(SWEEPS), default=list(SWEEPS), help="what grows (default: T C layers)")
-    made.add_argument("--turns", type=count, default=3, metavar="N", help="steps timed at each point, in turn (default: 3)")
+    made.add_argument(
+        "--sweep", nargs="+", choices=tuple(SWEEPS), default=list(SWEEPS), help="what grows (default: T C layers)"
+    )
+    made.add_argument(
+        "--turns", type=count, default=3, metavar="N", help="steps timed at each point, in turn (default: 3)"
+    )
     made.add_argument("--largest", type=count, metavar="N", help="leave out points above this (default: none)")
-    made.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory (default: run them)")
+    made.add_argument(
+        "--no-memory", action="store_true", help="leave out the processes that measure memory (default: run them)"
+    )
     made.add_argument("--chart", metavar="FILE", help="draw the sweeps as a PNG (default: none)")
     args = made.parse_args(argv)
     smallest = max(SWEEPS[name][0][0] for name in args.sweep)

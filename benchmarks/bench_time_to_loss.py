@@ -1,11 +1,14 @@
-"""Time to a loss on tiny Shakespeare, against nanoGPT's recipe for a CPU in PyTorch on the same machine (benchmarks/nanogpt.py).
+"""Time to a loss on tiny Shakespeare, against nanoGPT's recipe for a CPU in PyTorch on the same
+machine (benchmarks/nanogpt.py).
 
     python -m benchmarks.bench_time_to_loss           nanoGPT's recipe, then our presets `quick` and `default`, and SHORT
     python -m benchmarks.bench_time_to_loss --best    and `best`, ten minutes
 
-Each run is a process of its own, one after another, A B A B .... Seconds are those of training with its evaluations, without imports, on both
-sides; ours include saving and the choice of threads, and each of our validation losses is of the whole split. nanoGPT's loss is measured on the same
-split after its run, untimed, in consecutive windows of its 64 tokens; ours in those of the preset's own context.
+Each run is a process of its own, one after another, A B A B .... Seconds are those of training with
+its evaluations, without imports, on both sides; ours include saving and the choice of threads, and
+each of our validation losses is of the whole split. nanoGPT's loss is measured on the same split
+after its run, untimed, in consecutive windows of its 64 tokens; ours in those of the preset's own
+context.
 """
 
 import json
@@ -28,13 +31,16 @@ from minigpt.training import PRESETS, read_metrics
 
 PRESETS_TO_RUN = ("quick", "default")
 BEST_SECONDS = 600
-# A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with shorter windows, and its rate at zero by then
+# A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with
+# shorter windows, and its rate at zero by then
 SHORT = ["--preset", "quick", "--n-layer", "2", "--block-size", "64", "--steps", "450"]
 SHORT += ["--eval-interval", "450", "--save-interval", "450"]
 
 
 def run(command):
-    """Run a command to its end -> its output, seconds. MinigptError with the last line of its errors where it fails."""
+    """Run a command to its end -> its output, seconds. MinigptError with the last line of its
+    errors where it fails.
+    """
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     if done.returncode:
@@ -44,15 +50,25 @@ def run(command):
 
 
 def run_nanogpt(folder, changes):
-    """PyTorch's side in a process, on the tokens in the folder -> dict of benchmarks.nanogpt.train, and `process`, the seconds from start to exit"""
-    output, seconds = run(["benchmarks.nanogpt", str(folder / "train.npy"), str(folder / "validation.npy"), json.dumps(changes)])
+    """PyTorch's side in a process, on the tokens in the folder -> dict of benchmarks.nanogpt.train,
+    and `process`, the seconds from start to exit
+    """
+    output, seconds = run(
+        ["benchmarks.nanogpt", str(folder / "train.npy"), str(folder / "validation.npy"), json.dumps(changes)]
+    )
     return json.loads(output.splitlines()[-1]) | {"process": seconds}
 
 
 def run_ours(data, out, options):
-    """`minigpt train` in a process -> seconds and validation loss at the end, rows of its validation losses, and `process`."""
+    """`minigpt train` in a process -> seconds and validation loss at the end, rows of its
+    validation losses, and `process`.
+    """
     _, seconds = run(["minigpt", "train", "--data", str(data), "--out", str(out), *options])
-    rows = [{key: row[key] for key in ("step", "seconds", "val_loss")} for row in read_metrics(out / "metrics.jsonl") if "val_loss" in row]
+    rows = [
+        {key: row[key] for key in ("step", "seconds", "val_loss")}
+        for row in read_metrics(out / "metrics.jsonl")
+        if "val_loss" in row
+    ]
     return {"seconds": rows[-1]["seconds"], "val_loss": rows[-1]["val_loss"], "rows": rows, "process": seconds}
 
 
@@ -67,8 +83,12 @@ def loss_within(rows, seconds):
 
 
 def plan(args):
-    """What our side runs: name -> options of `minigpt train`. Presets that are not there are left out, with a line."""
-    wanted = {preset: ["--preset", preset] for preset in args.presets} | ({"best": ["--preset", "best"]} if args.best else {})
+    """What our side runs: name -> options of `minigpt train`. Presets that are not there are left
+    out, with a line.
+    """
+    wanted = {preset: ["--preset", preset] for preset in args.presets} | (
+        {"best": ["--preset", "best"]} if args.best else {}
+    )
     if args.short:
         wanted["short"] = SHORT
     if args.steps:
@@ -108,15 +128,22 @@ def tell(name, runs):
 
 
 def compare(figures):
-    """What each of our runs comes to beside nanoGPT's of the same turn -> name -> medians over turns, in which a loss not reached is inf."""
+    """What each of our runs comes to beside nanoGPT's of the same turn -> name -> medians over
+    turns, in which a loss not reached is inf.
+    """
     found = {}
     for name, runs in figures["runs"].items():
-        row = {"seconds": statistics.median(r["seconds"] for r in runs), "val_loss": statistics.median(r["val_loss"] for r in runs)}
+        row = {
+            "seconds": statistics.median(r["seconds"] for r in runs),
+            "val_loss": statistics.median(r["val_loss"] for r in runs),
+        }
         pairs = list(zip(runs, figures["runs"].get("nanogpt", [])))
         if name != "nanogpt" and pairs:
             times = [time_to(ours["rows"], theirs["val_loss"]) for ours, theirs in pairs]
             losses = [loss_within(ours["rows"], theirs["seconds"]) for ours, theirs in pairs]
-            times, losses = ([math.inf if value is None else value for value in values] for values in (times, losses))  # never, and none yet
+            times, losses = (
+                [math.inf if value is None else value for value in values] for values in (times, losses)
+            )  # never, and none yet
             row["to_its_loss"] = statistics.median(times)
             row["share"] = statistics.median(t / theirs["seconds"] for t, (_, theirs) in zip(times, pairs))
             row["in_its_time"] = statistics.median(losses)
@@ -133,14 +160,20 @@ def targets(figures):
     shares = {name: row["share"] for name, row in rows.items() if "share" in row}
     if shares:
         name = min(shares, key=shares.get)
-        found.append(Target(f"time to nanoGPT's loss, of its wall-clock ({name})", shares[name], 1 / 6, most=True, form="{:.3f}"))
+        found.append(
+            Target(f"time to nanoGPT's loss, of its wall-clock ({name})", shares[name], 1 / 6, most=True, form="{:.3f}")
+        )
     losses = {name: row["in_its_time"] for name, row in rows.items() if "in_its_time" in row}
     if losses:
         name = min(losses, key=losses.get)
-        found.append(Target(f"validation loss in nanoGPT's wall-clock ({name})", losses[name], 1.58, most=True, form="{:.3f}"))
+        found.append(
+            Target(f"validation loss in nanoGPT's wall-clock ({name})", losses[name], 1.58, most=True, form="{:.3f}")
+        )
     if "best" in figures["runs"]:
         losses = [loss_within(r["rows"], BEST_SECONDS) or math.inf for r in figures["runs"]["best"]]
-        found.append(Target("validation loss in ten minutes (best)", statistics.median(losses), 1.50, most=True, form="{:.3f}"))
+        found.append(
+            Target("validation loss in ten minutes (best)", statistics.median(losses), 1.50, most=True, form="{:.3f}")
+        )
     return found
 
 
@@ -161,7 +194,14 @@ def table(figures):
         )
         for name, row in compare(figures).items()
     ]
-    return ("run", "seconds", "validation loss", "seconds to nanoGPT's loss", "of its seconds", "loss in its seconds"), rows
+    return (
+        "run",
+        "seconds",
+        "validation loss",
+        "seconds to nanoGPT's loss",
+        "of its seconds",
+        "loss in its seconds",
+    ), rows
 
 
 def describe(figures):
@@ -185,10 +225,23 @@ def draw(figures):
         for r in runs:
             rows = [row for row in r["rows"] if row["step"] > 0]
             seconds, losses = [row["seconds"] for row in rows], [row["val_loss"] for row in rows]
-            ax.plot(seconds, losses, color=plots.COLOURS[i % len(plots.COLOURS)], marker="o", markersize=4, linewidth=1.5, label=label)
+            ax.plot(
+                seconds,
+                losses,
+                color=plots.COLOURS[i % len(plots.COLOURS)],
+                marker="o",
+                markersize=4,
+                linewidth=1.5,
+                label=label,
+            )
             label = None
     if "nanogpt" in figures["runs"]:
-        ax.axhline(statistics.median(r["val_loss"] for r in figures["runs"]["nanogpt"]), color="#999999", linewidth=1, linestyle="--")
+        ax.axhline(
+            statistics.median(r["val_loss"] for r in figures["runs"]["nanogpt"]),
+            color="#999999",
+            linewidth=1,
+            linestyle="--",
+        )
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
@@ -202,11 +255,24 @@ def main(argv=None):
     """Print the figures and, with --json, write them -> exit code."""
     made = parser(__doc__)
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
-    made.add_argument("--presets", nargs="*", default=list(PRESETS_TO_RUN), metavar="NAME", help=f"of ours (default: {' '.join(PRESETS_TO_RUN)})")
+    made.add_argument(
+        "--presets",
+        nargs="*",
+        default=list(PRESETS_TO_RUN),
+        metavar="NAME",
+        help=f"of ours (default: {' '.join(PRESETS_TO_RUN)})",
+    )
     made.add_argument("--best", action="store_true", help="run preset best as well (default: not)")
-    made.add_argument("--no-short", dest="short", action="store_false", help="leave out the run meant to end at nanoGPT's loss (default: run it)")
+    made.add_argument(
+        "--no-short",
+        dest="short",
+        action="store_false",
+        help="leave out the run meant to end at nanoGPT's loss (default: run it)",
+    )
     made.add_argument("--turns", type=count, default=1, metavar="N", help="runs of each (default: 1)")
-    made.add_argument("--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)")
+    made.add_argument(
+        "--steps", type=count, metavar="N", help="steps of every run, to try this program (default: the recipes' own)"
+    )
     made.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of our first turn (default: 0)")
     args = made.parse_args(argv)
     return cli.guard(compare_runs, args)

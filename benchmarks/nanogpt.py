@@ -1,11 +1,14 @@
-"""nanoGPT's recipe for tiny Shakespeare on a CPU, in PyTorch: PyTorch's side of benchmarks/bench_time_to_loss.py, a process of its own.
+"""nanoGPT's recipe for tiny Shakespeare on a CPU, in PyTorch: PyTorch's side of
+benchmarks/bench_time_to_loss.py, a process of its own.
 
     python -m benchmarks.nanogpt TRAIN.npy VALIDATION.npy '{"steps": 2000}'
 
-The recipe stands in nanoGPT's README, "I only have a macbook", over config/train_shakespeare_char.py: 4 layers, 4 heads, 128 channels, T=64, B=12,
-2,000 steps of AdamW, no dropout, no bias, eager, float32; every 250 steps the mean loss of 20 batches of both splits. AdamW is the fused one here,
-which nanoGPT takes on a GPU alone, and no checkpoint is written: both to PyTorch's advantage. GELU is the exact one, as
-there, which PyTorch computes faster than the tanh form. This library is not imported.
+The recipe stands in nanoGPT's README, "I only have a macbook", over
+config/train_shakespeare_char.py: 4 layers, 4 heads, 128 channels, T=64, B=12, 2,000 steps of AdamW,
+no dropout, no bias, eager, float32; every 250 steps the mean loss of 20 batches of both splits.
+AdamW is the fused one here, which nanoGPT takes on a GPU alone, and no checkpoint is written: both
+to PyTorch's advantage. GELU is the exact one, as there, which PyTorch computes faster than the tanh
+form. This library is not imported.
 """
 
 import json
@@ -59,16 +62,22 @@ def estimate(model, splits, recipe):
 
 @torch.no_grad()
 def whole_loss(model, tokens, block_size, batch_size=64):
-    """Mean loss over consecutive windows of a whole split, as minigpt.training.evaluate measures it."""
+    """Mean loss over consecutive windows of a whole split, as minigpt.training.evaluate measures
+    it.
+    """
     windows = (len(tokens) - 1) // block_size
     ids = torch.from_numpy(tokens[: windows * block_size].astype(np.int64)).view(windows, block_size)
     targets = torch.from_numpy(tokens[1 : windows * block_size + 1].astype(np.int64)).view(windows, block_size)
-    total = sum(mean_loss(model, a, b).item() * len(a) for a, b in zip(ids.split(batch_size), targets.split(batch_size)))
+    total = sum(
+        mean_loss(model, a, b).item() * len(a) for a, b in zip(ids.split(batch_size), targets.split(batch_size))
+    )
     return total / windows
 
 
 def train(train_tokens, val_tokens, recipe, vocab_size):
-    """The run -> dict: seconds with nanoGPT's evaluations, val_loss of the whole split at the end (untimed), and rows of step, seconds, estimates."""
+    """The run -> dict: seconds with nanoGPT's evaluations, val_loss of the whole split at the end
+    (untimed), and rows of step, seconds, estimates.
+    """
     torch.manual_seed(recipe["seed"])
     shape = {field: recipe[field] for field in ("block_size", "n_layer", "n_head", "n_embd")}
     config = SimpleNamespace(vocab_size=vocab_size, bias=False, dropout=0.0, activation="gelu", **shape)
@@ -82,8 +91,18 @@ def train(train_tokens, val_tokens, recipe, vocab_size):
     for step in range(recipe["steps"] + 1):  # the last is for its evaluation
         if step % recipe["eval_interval"] == 0 or step == recipe["steps"]:
             losses = estimate(model, splits, recipe)
-            rows.append({"step": step, "seconds": time.perf_counter() - began, "train_loss": losses["train"], "val_loss": losses["val"]})
-            print(f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, {rows[-1]['seconds']:.1f} s", flush=True)
+            rows.append(
+                {
+                    "step": step,
+                    "seconds": time.perf_counter() - began,
+                    "train_loss": losses["train"],
+                    "val_loss": losses["val"],
+                }
+            )
+            print(
+                f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, {rows[-1]['seconds']:.1f} s",
+                flush=True,
+            )
         if step == recipe["steps"]:
             break
         for group in optimizer.param_groups:

@@ -1,12 +1,15 @@
-"""What a recipe's ideas are worth at this size: short runs in PyTorch, where an idea is a line and needs no backward, three seeds each.
+"""What a recipe's ideas are worth at this size: short runs in PyTorch, where an idea is a line and
+needs no backward, three seeds each.
 
     python -m benchmarks.recipe --data FILE
     python -m benchmarks.recipe --only base "squared ReLU" --seeds 0
     python -m benchmarks.recipe --long --seeds 1           what is left of a few of them after as many steps as `default` makes
 
-The base is the model and the recipe of our preset `default`, for fewer steps; each variant changes one thing. What earned its place was then
-written into the library with a backward by hand; docs/RECIPE.md draws the conclusions. Most ideas are from the log of records of
-https://github.com/KellerJordan/modded-nanogpt. Two processes with one thread each take two runs at a time.
+The base is the model and the recipe of our preset `default`, for fewer steps; each variant changes
+one thing. What earned its place was then written into the library with a backward by hand;
+docs/RECIPE.md draws the conclusions. Most ideas are from the log of records of
+https://github.com/KellerJordan/modded-nanogpt. Two processes with one thread each take two runs at
+a time.
 """
 
 import json
@@ -52,7 +55,15 @@ VARIANTS = {
     "5 Newton-Schulz steps, Jordan et al.": {"polynomials": 5},
     "AdamW at 3e-3 for all": {"muon_lr": 0, "lr": 3e-3},
 }
-LONG = ("base", "no QK-norm", "no smear", "token shift in every block", "squared ReLU", "bigram embedding", "first half at T=64, B=16")
+LONG = (
+    "base",
+    "no QK-norm",
+    "no smear",
+    "token shift in every block",
+    "squared ReLU",
+    "bigram embedding",
+    "first half at T=64, B=16",
+)
 EVERY = 10  # steps that a point of the training curve is the mean of
 
 
@@ -150,7 +161,9 @@ def orthogonalise(x, coefficients):
 
 
 def train(path, changes, seed):
-    """One run on the text at path -> validation loss over all windows of the base's length, training losses of each EVERY steps"""
+    """One run on the text at path -> validation loss over all windows of the base's length,
+    training losses of each EVERY steps
+    """
     import torch
     from torch.nn import functional as F
 
@@ -173,7 +186,9 @@ def train(path, changes, seed):
     losses = []
     for step in range(c.steps):
         done = max(0.0, (step - c.warmup) / max(1, c.steps - 1 - c.warmup))
-        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (0.1 + 0.45 * (1 + math.cos(math.pi * done)) if c.cosine else 1 - done)
+        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (
+            0.1 + 0.45 * (1 + math.cos(math.pi * done)) if c.cosine else 1 - done
+        )
         T, B = c.first_half if c.first_half and step < c.steps // 2 else (c.time, c.batch)
         starts = torch.randint(0, len(tokens) - T, (B,), generator=generator)
         loss = loss_of(tokens[starts[:, None] + torch.arange(T + 1)])
@@ -200,7 +215,13 @@ def measure(path, names, seeds, steps):
 
     def run(job):
         name, seed = job
-        command = [sys.executable, "-m", "benchmarks.recipe", "--child", json.dumps([str(path), VARIANTS[name] | {"steps": steps}, seed])]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.recipe",
+            "--child",
+            json.dumps([str(path), VARIANTS[name] | {"steps": steps}, seed]),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             why = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -229,7 +250,12 @@ def table(figures):
         )
         for name in sorted(means, key=means.get)
     ]
-    return ("variant", "validation loss, mean", "against the base", f"seeds {', '.join(map(str, figures['seeds']))}"), rows
+    return (
+        "variant",
+        "validation loss, mean",
+        "against the base",
+        f"seeds {', '.join(map(str, figures['seeds']))}",
+    ), rows
 
 
 def describe(figures):
@@ -239,7 +265,8 @@ def describe(figures):
 
 
 def draw(figures):
-    """A panel a variant, best first: its training loss less the base's of the same seed, and the difference in validation -> Figure, or None
+    """A panel a variant, best first: its training loss less the base's of the same seed, and the
+    difference in validation -> Figure, or None
 
     None without a base. Thin lines are seeds, the thick one is their mean.
     """
@@ -260,7 +287,9 @@ def draw(figures):
         ax.plot(steps, gains.mean(axis=0), color=plots.COLOURS[0], linewidth=1.8)
         ax.axhline(0, color=plots.COLOURS[1], linewidth=1)
         ax.set_ylim(-0.35, 0.35)
-        ax.set_title(f"{name}: {statistics.mean(losses[name]) - statistics.mean(losses['base']):+.3f}", loc="left", fontsize=8.5)
+        ax.set_title(
+            f"{name}: {statistics.mean(losses[name]) - statistics.mean(losses['base']):+.3f}", loc="left", fontsize=8.5
+        )
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
     plots.annotate(axes.flat[0], y="loss less the base's")
@@ -275,10 +304,21 @@ def main(argv=None):
         return 0
     made = parser(__doc__)
     made.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare)")
-    made.add_argument("--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)")
+    made.add_argument(
+        "--only", nargs="+", choices=tuple(VARIANTS), metavar="NAME", help=f"of {', '.join(VARIANTS)} (default: all)"
+    )
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
-    made.add_argument("--steps", type=count, metavar="N", help=f"of a run (default: {BASE['steps']}, with --long those of preset default)")
-    made.add_argument("--long", action="store_true", help=f"runs as long as preset default's, of {', '.join(LONG)} (default: short ones)")
+    made.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help=f"of a run (default: {BASE['steps']}, with --long those of preset default)",
+    )
+    made.add_argument(
+        "--long",
+        action="store_true",
+        help=f"runs as long as preset default's, of {', '.join(LONG)} (default: short ones)",
+    )
     return guard(run, made.parse_args(argv))
 
 

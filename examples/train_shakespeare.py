@@ -1,11 +1,13 @@
-"""Train a small GPT on tiny Shakespeare and print what it writes: a few minutes on two cores, no GPU.
+"""Train a small GPT on tiny Shakespeare and print what it writes: a few minutes on two cores, no
+GPU.
 
     python examples/train_shakespeare.py
     python examples/train_shakespeare.py --preset nanogpt-cpu --out runs/nanogpt
     python examples/train_shakespeare.py --help
 
-The steps stand in `minigpt/cli/train.py`: fetch the text, make a tokenizer and a model, run a Trainer, print a sample. The same options
-train on a text of your own: `minigpt train --data FILE --out DIR`. notebooks/ takes the model apart.
+The steps stand in `minigpt/cli/train.py`: fetch the text, make a tokenizer and a model, run a
+Trainer, print a sample. The same options train on a text of your own: `minigpt train --data FILE
+--out DIR`. notebooks/ takes the model apart.
 """
 
 import argparse

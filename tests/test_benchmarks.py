@@ -1,4 +1,6 @@
-"""The benchmarks' arithmetic and their report, without a measurement: none of these tests depends on the speed of a machine."""
+"""The benchmarks' arithmetic and their report, without a measurement: none of these tests depends
+on the speed of a machine.
+"""
 
 import json
 import math
@@ -10,7 +12,16 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe
+from benchmarks import (
+    bench_generate,
+    bench_import,
+    bench_memory,
+    bench_ops,
+    bench_scale,
+    bench_step,
+    bench_time_to_loss,
+    recipe,
+)
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
 from minigpt import GPT, GPTConfig, RecipeGPT, RecipeGPTConfig
 from minigpt.errors import MinigptError
@@ -47,7 +58,11 @@ LOSS = {
         "best": [{"seconds": 590.0, "val_loss": 1.51, "rows": rows((9, 140, 1.6), (18, 590, 1.51)), "process": 600.0}],
     },
 }  # fmt: skip
-MEMORY = {"steps": 4, "turns": 1, "sizes": {"middle": {"minigpt": {"imported": 4e7, "peak": 1.2e9}, "pytorch": {"imported": 2e8, "peak": 1.5e9}}}}
+MEMORY = {
+    "steps": 4,
+    "turns": 1,
+    "sizes": {"middle": {"minigpt": {"imported": 4e7, "peak": 1.2e9}, "pytorch": {"imported": 2e8, "peak": 1.5e9}}},
+}
 SCALE = {
     "turns": 3, "threads": 2, "memory": {"GPT-2 124M": 5 * 2**30},
     "sweeps": {"C": {"values": [64, 128, 256], "seconds": [0.01, 0.04, 0.16], "model_gflop": [1.0, 4.0, 16.0], "gemm_gflops": 100.0, "slope": 2.0}},
@@ -84,7 +99,14 @@ def test_take_turns_alternates():
 
 @pytest.mark.parametrize(
     ("figure", "limit", "most", "met"),
-    [(2, 1.5, False, True), (1, 1.5, False, False), (2, 1.5, True, False), (1.5, 1.5, False, True), (1.5, 1.5, True, True), (1, None, False, None)],
+    [
+        (2, 1.5, False, True),
+        (1, 1.5, False, False),
+        (2, 1.5, True, False),
+        (1.5, 1.5, False, True),
+        (1.5, 1.5, True, True),
+        (1, None, False, None),
+    ],
 )
 def test_target_is_met(figure, limit, most, met):
     assert Target("x", figure, limit, most).met is met
@@ -121,7 +143,9 @@ def test_step_is_compared_with_the_faster_of_both():
 def test_step_sizes_are_models():
     for size in bench_step.SIZES:
         assert bench_step.sized(size)[1] >= 2
-    assert bench_step.sized("gpt2")[0].num_parameters == 124_439_808 - (1024 - 256) * 768  # GPT-2's, with positions up to 256
+    assert (
+        bench_step.sized("gpt2")[0].num_parameters == 124_439_808 - (1024 - 256) * 768
+    )  # GPT-2's, with positions up to 256
 
 
 def test_our_step_trains(monkeypatch):
@@ -144,7 +168,15 @@ def test_our_step_draws_another_batch_each_time(monkeypatch):
 def test_memory_of_our_sides(side, recompute, monkeypatch):
     seen = []
     monkeypatch.setattr(bench_step, "numpy_step", lambda *args, **settings: seen.append(settings) or (lambda: None))
-    settings = {"vocab_size": 11, "block_size": 5, "n_layer": 1, "n_head": 2, "n_embd": 8, "batch_size": 2, "threads": 1}
+    settings = {
+        "vocab_size": 11,
+        "block_size": 5,
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 8,
+        "batch_size": 2,
+        "threads": 1,
+    }
     assert bench_memory.child(side, settings, 1)["peak"] > 0
     assert seen == [{"recompute": recompute}]
 
@@ -153,7 +185,11 @@ def test_scale_is_of_one_step(monkeypatch):
     """However many a turn has."""
     monkeypatch.setattr(bench_scale, "numpy_step", lambda *args: lambda: None)
     monkeypatch.setattr(bench_scale, "timed", lambda step: bench_scale.TURN / 10)
-    monkeypatch.setattr(bench_scale, "take_turns", lambda sides, turns, between, **rest: between() or {name: [5.0] * turns for name in sides})
+    monkeypatch.setattr(
+        bench_scale,
+        "take_turns",
+        lambda sides, turns, between, **rest: between() or {name: [5.0] * turns for name in sides},
+    )
     monkeypatch.setattr(bench_scale, "gemm_rate", lambda: 1e9)
     assert bench_scale.measure_sweep("layers", 3)["seconds"] == [0.5] * 5
 
@@ -170,7 +206,9 @@ def test_runs_held_to_avx2_are_and_say_so(tmp_path, monkeypatch):
     for name in ("step-small", "step-small-avx2"):
         assert program.run(name, tmp_path)
     assert held == [None, "Haswell"]
-    plain, avx2 = ([target.what for target in program.targets_of(name, STEP)] for name in ("step-small", "step-small-avx2"))
+    plain, avx2 = (
+        [target.what for target in program.targets_of(name, STEP)] for name in ("step-small", "step-small-avx2")
+    )
     assert avx2 == [f"{what}, AVX2" for what in plain]
 
 
@@ -264,7 +302,10 @@ def test_time_to_loss_targets():
 
 
 def test_a_loss_never_reached_is_told():
-    runs = {"nanogpt": LOSS["runs"]["nanogpt"], "quick": [{"seconds": 200.0, "val_loss": 1.95, "rows": rows((18, 200, 1.95)), "process": 201.0}]}
+    runs = {
+        "nanogpt": LOSS["runs"]["nanogpt"],
+        "quick": [{"seconds": 200.0, "val_loss": 1.95, "rows": rows((18, 200, 1.95)), "process": 201.0}],
+    }
     figures = {"text": "f" * 64, "turns": 1, "options": {}, "runs": runs}
     share, within = bench_time_to_loss.targets(figures)
     assert (share.figure, share.met, within.figure, within.met) == (math.inf, False, math.inf, False)
@@ -272,7 +313,10 @@ def test_a_loss_never_reached_is_told():
     assert program.overview({"time-to-loss": figures}) is not None
 
 
-@pytest.mark.parametrize("module", [bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe])
+@pytest.mark.parametrize(
+    "module",
+    [bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe],
+)
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(module, tmp_path, capsys):
     with pytest.raises(SystemExit):
         module.main(["--json", str(tmp_path / "none" / "f.json")])
@@ -304,7 +348,11 @@ def test_decoding_is_compared_with_the_bandwidth_of_its_own_turn():
     assert speed.figure == 2.5 and not speed.met
     assert share.figure == pytest.approx(0.5)  # 40 of 80, 80 of 80 and 50 of 100 tokens a second
     (columns, (decoding, prefill)) = bench_generate.table(DECODING)
-    assert decoding[:3] == ("batch 1", "50.0 tokens/s", "20.0 tokens/s") and prefill[1] == "200.0 ms" and len(columns) == len(decoding)
+    assert (
+        decoding[:3] == ("batch 1", "50.0 tokens/s", "20.0 tokens/s")
+        and prefill[1] == "200.0 ms"
+        and len(columns) == len(decoding)
+    )
     assert "50% are reached" in bench_generate.describe(DECODING)
 
 
@@ -315,7 +363,13 @@ def test_import_target():
 
 def test_recipe_table_is_sorted_and_relative_to_the_base():
     curves = {"base": [[2.0, 1.8], [2.2, 1.9]], "RMSNorm": [[1.9, 1.7], [2.1, 1.8]]}
-    figures = {"steps": 5, "seeds": [0, 1], "every": 2, "losses": {"base": [1.5, 1.7], "RMSNorm": [1.4, 1.6]}, "curves": curves}
+    figures = {
+        "steps": 5,
+        "seeds": [0, 1],
+        "every": 2,
+        "losses": {"base": [1.5, 1.7], "RMSNorm": [1.4, 1.6]},
+        "curves": curves,
+    }
     _, ((first, mean, difference, _), (second, *_)) = recipe.table(figures)
     assert (first, mean, difference, second) == ("RMSNorm", "1.5000", "-0.1000", "base")
     panel = recipe.draw(figures).axes[0]
@@ -328,7 +382,9 @@ def test_recipe_table_is_sorted_and_relative_to_the_base():
 def test_recipe_variant_trains(name, tmp_path):
     pytest.importorskip("torch")
     (tmp_path / "text.txt").write_text("the quick brown fox\n" * 60, encoding="utf-8")
-    loss, curve = recipe.train(str(tmp_path / "text.txt"), {"channels": 8, "time": 16, "steps": 10} | recipe.VARIANTS[name], 0)
+    loss, curve = recipe.train(
+        str(tmp_path / "text.txt"), {"channels": 8, "time": 16, "steps": 10} | recipe.VARIANTS[name], 0
+    )
     assert 0 < loss < 4 and len(curve) == 1
 
 
@@ -345,16 +401,27 @@ def test_recipe_base_is_our_default(rng):
     theirs = recipe.make_model(SimpleNamespace(**recipe.BASE), 11)
     model, training = PRESETS["default"]
     base = recipe.BASE
-    same = {"batch": "batch_size", "lr": "lr", "muon_lr": "muon_lr", "warmup": "warmup", "polynomials": "newton_schulz_steps"}
+    same = {
+        "batch": "batch_size",
+        "lr": "lr",
+        "muon_lr": "muon_lr",
+        "warmup": "warmup",
+        "polynomials": "newton_schulz_steps",
+    }
     assert {name: base[name] for name in same} == {name: training[field] for name, field in same.items()}
-    assert base["time"] == model["block_size"] and all(base[name] == model[name] for name in ("positions", "qk_norm", "smear"))
+    assert base["time"] == model["block_size"] and all(
+        base[name] == model[name] for name in ("positions", "qk_norm", "smear")
+    )
     assert (training["schedule"], training["final_lr"]) == ("linear", 0.0)
     x = rng.standard_normal((6, 4))
     coefficients = recipe.polynomials(base["polynomials"])
     orthogonal = recipe.orthogonalise(torch.from_numpy(x), coefficients).numpy()
     np.testing.assert_allclose(orthogonal, newton_schulz(x, base["polynomials"]), rtol=0, atol=1e-6)
     theirs.smear.data.normal_()  # nothing is smeared at first
-    ours, weights = RecipeGPT(RecipeGPTConfig(11, **model)), {name: value.detach().numpy() for name, value in theirs.named_parameters()}
+    ours, weights = (
+        RecipeGPT(RecipeGPTConfig(11, **model)),
+        {name: value.detach().numpy() for name, value in theirs.named_parameters()},
+    )
     p = ours.parameters
     p["wte.weight"][...], p["smear.weight"][...] = weights["wte"], weights["smear"]
     for i in range(model["n_layer"]):
@@ -401,7 +468,12 @@ def test_report_from_figures(folder):
     for part in ("Abacus, 2 cores", "beads (wood)", "OMP_NUM_THREADS=2", "100 GFLOP/s", "numpy 9.9", "`python -m benchmarks.bench_step --size small`",
                  "at least 1.15", "1.50 (80% of 5 turns: 1.40 to 1.60)", "at most 0.167", "1,200", "C^2.00"):  # fmt: skip
         assert part in text, part
-    assert text.index("## Machine") < text.index("## Targets") < text.index("## A training step, small") < text.index("## Scale")
+    assert (
+        text.index("## Machine")
+        < text.index("## Targets")
+        < text.index("## A training step, small")
+        < text.index("## Scale")
+    )
     for picture in ("results.png", "results/time-to-loss.png", "results/scale.png"):
         assert f"]({picture})" in text
         assert (folder / picture).stat().st_size < 200_000
@@ -421,7 +493,9 @@ def test_report_without_pytorch(folder):
 
 def test_report_of_a_benchmark_without_a_table_lists_its_numbers(monkeypatch):
     monkeypatch.setattr(program, "module_of", lambda name: None)
-    assert "| tokens_per_second | 3200   |" in program.report({"generate-small": {"tokens_per_second": 3200.0, "rows": []}})
+    assert "| tokens_per_second | 3200   |" in program.report(
+        {"generate-small": {"tokens_per_second": 3200.0, "rows": []}}
+    )
 
 
 def test_report_without_figures_is_an_error(tmp_path, capsys):
@@ -458,5 +532,11 @@ def test_arguments_out_of_range_are_an_error(main, argv, capsys):
 
 @pytest.mark.parametrize("name", ["step", "ops", "memory", "scale", "time_to_loss"])
 def test_help_is_printed(name):
-    done = subprocess.run([sys.executable, "-m", f"benchmarks.bench_{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.bench_{name}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "--json FILE" in done.stdout

@@ -5,7 +5,14 @@ import pytest
 
 from minigpt import GPT, GPTConfig, MinigptError, check_gradients, check_op
 from minigpt.gradcheck import NotComplexSafe, Report, Row, compare, errors_by_step
-from minigpt.ops import embedding_backward, embedding_forward, layernorm_backward, layernorm_forward, linear_backward, linear_forward
+from minigpt.ops import (
+    embedding_backward,
+    embedding_forward,
+    layernorm_backward,
+    layernorm_forward,
+    linear_backward,
+    linear_forward,
+)
 from minigpt.pages.gradcheck import html_page
 
 METHODS = pytest.mark.parametrize("method", ["complex", "central"])
@@ -13,7 +20,9 @@ METHODS = pytest.mark.parametrize("method", ["complex", "central"])
 
 @pytest.fixture
 def inputs(rng):
-    """x, weight and bias of a linear map; the weight has more than 64 numbers, so it is checked by samples."""
+    """x, weight and bias of a linear map; the weight has more than 64 numbers, so it is checked by
+    samples.
+    """
     return rng.standard_normal((3, 11)), rng.standard_normal((11, 11)), rng.standard_normal(11)
 
 
@@ -76,7 +85,9 @@ def test_check_op_takes_several_outputs(rng):
 
 def test_check_op_takes_a_single_gradient_scalars_and_float32(rng):
     assert check_op(lambda x: (np.exp(x), np.exp(x)), lambda dy, y: dy * y, (np.float32([1, 2]),)).max_error < 1e-14
-    assert check_op(lambda x, s: ((x * s).sum(), (x, s)), lambda dy, c: (dy * c[1] * np.ones(3), dy * c[0].sum()), (np.ones(3), 2.0)).passed
+    assert check_op(
+        lambda x, s: ((x * s).sum(), (x, s)), lambda dy, c: (dy * c[1] * np.ones(3), dy * c[0].sum()), (np.ones(3), 2.0)
+    ).passed
 
 
 def test_check_op_passes_ids_through(rng):
@@ -97,7 +108,9 @@ def test_check_op_refuses_a_wrong_number_of_gradients(inputs, rng):
         check_op(linear_forward, lambda dy, c: (*linear_backward(dy, c), None), inputs)
     with pytest.raises(MinigptError, match="2 gradients and none for input 2"):
         check_op(linear_forward, lambda dy, c: linear_backward(dy, c)[:2], inputs)
-    with pytest.raises(MinigptError, match="1 gradients and none for input 1"):  # the weight comes second: dweight would be taken for that of ids
+    with pytest.raises(
+        MinigptError, match="1 gradients and none for input 1"
+    ):  # the weight comes second: dweight would be taken for that of ids
         check_op(embedding_forward, embedding_backward, (np.array([1, 2]), rng.standard_normal((5, 3))))
     with pytest.raises(MinigptError, match="nothing to check"):
         check_op(linear_forward, lambda dy, c: (None, None, None), inputs)
@@ -121,7 +134,9 @@ def test_check_op_leaves_its_inputs_alone(inputs):
 
 
 def test_error_is_measured_against_the_largest_gradient(rng):
-    """Rounding in an array whose gradient is zero in theory is compared with 1e-3 of the model's largest gradient."""
+    """Rounding in an array whose gradient is zero in theory is compared with 1e-3 of the model's
+    largest gradient.
+    """
     arrays = {"big": np.array([3.0]), "zero": np.array([1.0])}
     analytic = {"big": np.array([6.0]), "zero": np.array([6e-14])}
     report = compare(lambda a: (a["big"] * a["big"]).sum(), arrays, analytic, "complex", rng)
@@ -130,7 +145,11 @@ def test_error_is_measured_against_the_largest_gradient(rng):
 
 def test_one_nan_among_the_numeric_derivatives_fails(rng):
     report = compare(
-        lambda a: np.complex128(np.nan) * 1j if a["x"][1].imag else a["x"].sum(), {"x": np.ones(3)}, {"x": np.ones(3)}, "complex", rng
+        lambda a: np.complex128(np.nan) * 1j if a["x"][1].imag else a["x"].sum(),
+        {"x": np.ones(3)},
+        {"x": np.ones(3)},
+        "complex",
+        rng,
     )
     assert math.isnan(report.max_error) and not report.passed
 
@@ -226,7 +245,9 @@ def forward_that_drops(kind):
     return {"abs": cube, "cast": cast, "float": loop, "floor": floor}[kind]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("abs", "cube"), ("cast", "cast"), ("float", "listcomp|loop"), ("floor", "floor")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("abs", "cube"), ("cast", "cast"), ("float", "listcomp|loop"), ("floor", "floor")]
+)
 def test_forward_that_drops_the_imaginary_part_is_reported_as_such(kind, name, rng):
     x = rng.random(5) + 0.1
     with pytest.raises(NotComplexSafe, match=rf"({name}).*(imaginary part|complex input).*squares as x \* x"):

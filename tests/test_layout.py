@@ -13,7 +13,8 @@ ROOT = Path(minigpt.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
-# Each entry may import, as a module, what stands above it; ops and layers even less, see their tests.
+# Each entry may import, as a module, what stands above it; ops and layers even less, see their
+# tests.
 ORDER = ["errors", "checks", "machine", "files", "tensors", "tables", "ops", "layers", "observe", "tokenizers", "data"]
 ORDER += ["objectives", "sampling", "checkpoint", "models", "gradcheck", "optim", "hub", "training"]
 ORDER += ["profile", "plots", "pages", "museum", "cli", "__init__", "__main__"]
@@ -74,7 +75,9 @@ def test_tokenizers_data_objectives_and_optim_import_no_model(name):
 
 @files()
 def test_modules_import_only_what_stands_above(name):
-    """At the top of the file: what a function imports when it is called does not bind the modules to each other."""
+    """At the top of the file: what a function imports when it is called does not bind the modules
+    to each other.
+    """
     above = set(ORDER[: ORDER.index(entry(name)) + 1])
     used = entries(TREES[name], inside_functions=False)
     assert used <= above, used - above
@@ -105,12 +108,17 @@ def test_every_part_is_an_attribute_of_the_package():
 
 @files()
 def test_nothing_executes_data(name):
-    assert {m.split(".")[0] for m in imports(TREES[name])}.isdisjoint({"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"})
+    assert {m.split(".")[0] for m in imports(TREES[name])}.isdisjoint(
+        {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}
+    )
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Call):
             allowed = {"compile"} if name == COMPILES else set()
             assert not (isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN - allowed), node.lineno
-            assert not any(k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in node.keywords)
+            assert not any(
+                k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
+                for k in node.keywords
+            )
 
 
 @files()
@@ -121,7 +129,9 @@ def test_global_random_state_is_not_used(name):
 
 
 def public(body, prefix=""):
-    """Public functions, classes and their public methods, caches left out: they say what they hold by a comment a field."""
+    """Public functions, classes and their public methods, caches left out: they say what they hold
+    by a comment a field.
+    """
     for node in body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield prefix + node.name, node

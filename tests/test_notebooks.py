@@ -1,4 +1,6 @@
-"""The notebooks run from top to bottom, stand in the repository as they ran, and define nothing that minigpt defines."""
+"""The notebooks run from top to bottom, stand in the repository as they ran, and define nothing
+that minigpt defines.
+"""
 
 import ast
 import importlib.util
@@ -33,7 +35,9 @@ def code_cells(path):
 
 
 def check_outputs(cells):
-    """Every cell ran, in order, without an error and without a word on stderr; some showed something."""
+    """Every cell ran, in order, without an error and without a word on stderr; some showed
+    something.
+    """
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert outputs
@@ -47,7 +51,11 @@ def definitions(tree):
             yield node.name
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
             for target in getattr(node, "targets", None) or [node.target]:
-                yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store))
+                yield from (
+                    name.id
+                    for name in ast.walk(target)
+                    if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+                )
 
 
 def public_names():
@@ -68,7 +76,9 @@ def test_there_are_notebooks():
 
 
 @each_notebook
-@pytest.mark.skipif(not all(map(importlib.util.find_spec, ("nbclient", "ipykernel"))), reason="needs the extra minigpt[test]")
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("nbclient", "ipykernel"))), reason="needs the extra minigpt[test]"
+)
 def test_notebook_runs_from_top_to_bottom(path, tmp_path):
     env = {name: value for name, value in os.environ.items() if name != "MINIGPT_TEXT"}
     env |= {
@@ -78,7 +88,12 @@ def test_notebook_runs_from_top_to_bottom(path, tmp_path):
         "IPYTHONDIR": str(tmp_path / "ipython"),
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(path), str(tmp_path / "done.ipynb")], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400
+        [sys.executable, "-c", RUN, str(path), str(tmp_path / "done.ipynb")],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     check_outputs(code_cells(tmp_path / "done.ipynb"))

@@ -69,7 +69,9 @@ def test_loss_curve_of_two_runs_has_two_colours():
 
 
 def make_band(rng):
-    """A band of five invented runs, evaluated at steps 20 and 40, training loss averaged over 20 steps."""
+    """A band of five invented runs, evaluated at steps 20 and 40, training loss averaged over 20
+    steps.
+    """
     made = [interval(steps, 3 + rng.random((5, len(steps)))) for steps in ([10, 20, 40], [20, 40])]
     train, val = (Interval(**{name: np.array(values) for name, values in columns.items()}) for columns in made)
     return Band("tiny", {}, {}, ["abc"], [{"seed": seed} for seed in range(5)], 20, train, val)
@@ -95,7 +97,14 @@ def test_loss_curve_is_drawn_over_its_band(rng):
 
 @pytest.mark.parametrize(
     "rows",
-    [[], ROWS[:1], [{"step": 1, "val_loss": 2.0}], [{"step": 0, "train_loss": 2.0}], [{"step": 1}], [{"step": 1, "train_loss": float("nan")}]],
+    [
+        [],
+        ROWS[:1],
+        [{"step": 1, "val_loss": 2.0}],
+        [{"step": 0, "train_loss": 2.0}],
+        [{"step": 1}],
+        [{"step": 1, "train_loss": float("nan")}],
+    ],
     ids=["no rows", "one row", "no training loss", "step 0", "no loss at all", "only NaN"],
 )
 def test_loss_curve_of_little_is_drawn(rows):
@@ -198,7 +207,18 @@ def test_bad_input_is_named(draw, message):
 
 @pytest.mark.parametrize(
     ("token", "shown"),
-    [(" ", "␣"), ("\n", "↵"), ("\t", "⇥"), ("", "∅"), (" the", "␣the"), ("\x07", "U+0007"), ("猫", "U+732B"), ("é", "é"), ("$", "$"), (7, "7")],
+    [
+        (" ", "␣"),
+        ("\n", "↵"),
+        ("\t", "⇥"),
+        ("", "∅"),
+        (" the", "␣the"),
+        ("\x07", "U+0007"),
+        ("猫", "U+732B"),
+        ("é", "é"),
+        ("$", "$"),
+        (7, "7"),
+    ],
 )
 def test_visible_tokens_have_glyphs(token, shown):
     assert plots.visible(token) == shown
@@ -211,9 +231,15 @@ def test_tokens_are_never_read_as_mathematics(rng):
 
 
 def test_gradient_norms_draws_the_norms(rng):
-    grads = {"wte.weight": rng.standard_normal((3, 2)), "h.0.ln_1.weight": np.full(4, 1e30, np.float32), "h.1.ln_1.weight": np.array([3.0, 4.0])}
+    grads = {
+        "wte.weight": rng.standard_normal((3, 2)),
+        "h.0.ln_1.weight": np.full(4, 1e30, np.float32),
+        "h.1.ln_1.weight": np.array([3.0, 4.0]),
+    }
     ax = plots.gradient_norms(grads)
-    np.testing.assert_allclose(line(ax, "norms"), [[np.sqrt((grads["wte.weight"] ** 2).sum()), 0], [2e30, 1], [5, 2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        line(ax, "norms"), [[np.sqrt((grads["wte.weight"] ** 2).sum()), 0], [2e30, 1], [5, 2]], rtol=1e-6
+    )
     assert ax.get_xscale() == "log"
     assert [label.get_text() for label in ax.get_yticklabels()] == list(grads)
     assert ax.get_legend() is None

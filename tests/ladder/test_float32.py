@@ -46,7 +46,10 @@ def test_gradient_agrees_with_float64_at_initialisation(shape, lean, rng, take_l
     if lean:
         take_lean(1, block=64)
     ids, targets = batch(rng)
-    grads, exact = (make(dtype, **SHAPES[shape]).loss_and_grads(ids, targets, np.random.default_rng(3))[1] for dtype in (np.float32, np.float64))
+    grads, exact = (
+        make(dtype, **SHAPES[shape]).loss_and_grads(ids, targets, np.random.default_rng(3))[1]
+        for dtype in (np.float32, np.float64)
+    )
     worst = errors(grads, exact)
     assert max(worst.values()) < 1e-5, worst
 
@@ -54,7 +57,9 @@ def test_gradient_agrees_with_float64_at_initialisation(shape, lean, rng, take_l
 @pytest.mark.parity
 @pytest.mark.parametrize("shape", ["tied", "ReLU"])
 def test_error_at_scale_one_is_no_larger_than_pytorchs(shape):
-    """The median ratio over cases is below 1; a single case may be three times as lucky for either side, so no more than one in eight is asked."""
+    """The median ratio over cases is below 1; a single case may be three times as lucky for either
+    side, so no more than one in eight is asked.
+    """
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()
     names = {"gelu_tanh": "gelu_new", "relu": "relu"}
@@ -74,7 +79,9 @@ def test_error_at_scale_one_is_no_larger_than_pytorchs(shape):
                 parameters[name].copy_(torch.tensor(value))
         ids, targets = batch(rng)
         logits = theirs(torch.tensor(ids)).logits
-        torch.nn.functional.cross_entropy(logits.reshape(-1, c.vocab_size), torch.tensor(targets).reshape(-1)).backward()
+        torch.nn.functional.cross_entropy(
+            logits.reshape(-1, c.vocab_size), torch.tensor(targets).reshape(-1)
+        ).backward()
         _, exact = model.astype(np.float64).loss_and_grads(ids, targets)
         ours = errors(model.loss_and_grads(ids, targets)[1], exact)
         torchs = errors({name: parameters[name].grad.numpy() for name in exact}, exact)

@@ -1,4 +1,6 @@
-"""Rung: invariances, which need no oracle; they see what is wrong in forward and backward together. Below: the gradient checks of tests/models."""
+"""Rung: invariances, which need no oracle; they see what is wrong in forward and backward together.
+Below: the gradient checks of tests/models.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_gpt import small_gpt
 
-from minigpt.ops import IGNORED, attention_forward, count_targets, dropout_forward, lean_attention_forward, softmax_forward
+from minigpt.ops import (
+    IGNORED,
+    attention_forward,
+    count_targets,
+    dropout_forward,
+    lean_attention_forward,
+    softmax_forward,
+)
 
 V, T, B = 11, 7, 3
 QUICK = settings(derandomize=True, deadline=None, max_examples=20)

@@ -1,5 +1,6 @@
-"""Rung: oracles, PyTorch's own ops, optimisers and a training run (extra `parity`; a whole model against transformers is in
-tests/models/test_gpt.py and tests/hub/). Below: the gradient checks, which need no oracle.
+"""Rung: oracles, PyTorch's own ops, optimisers and a training run (extra `parity`; a whole model
+against transformers is in tests/models/test_gpt.py and tests/hub/). Below: the gradient checks,
+which need no oracle.
 """
 
 import math
@@ -54,7 +55,14 @@ def compare(torch, forward, backward, theirs, inputs, rng):
 def test_norms_and_softmax(torch, rng):
     F = torch.nn.functional
     x, weight, bias = rng.standard_normal((2, 3, 5)), rng.standard_normal(5), rng.standard_normal(5)
-    compare(torch, layernorm_forward, layernorm_backward, lambda x, w, b: F.layer_norm(x, (5,), w, b), (x, weight, bias), rng)
+    compare(
+        torch,
+        layernorm_forward,
+        layernorm_backward,
+        lambda x, w, b: F.layer_norm(x, (5,), w, b),
+        (x, weight, bias),
+        rng,
+    )
     compare(torch, rmsnorm_forward, rmsnorm_backward, lambda x, w: F.rms_norm(x, (5,), w, 1e-6), (x, weight), rng)
     compare(torch, softmax_forward, softmax_backward, lambda x: F.softmax(x, -1), (3 * x,), rng)
 
@@ -62,7 +70,9 @@ def test_norms_and_softmax(torch, rng):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(torch, rng, name):
     F = torch.nn.functional
-    theirs = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu, "silu": F.silu}[name]
+    theirs = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu, "silu": F.silu}[
+        name
+    ]
     compare(torch, *ACTIVATIONS[name], theirs, (3 * rng.standard_normal((7, 11)),), rng)
 
 
@@ -71,7 +81,9 @@ def test_cross_entropy_with_ignored_targets(torch, rng):
     targets[0, 1] = targets[2] = IGNORED
 
     def theirs(logits):
-        return torch.nn.functional.cross_entropy(logits.reshape(-1, 7), torch.tensor(targets).reshape(-1), ignore_index=IGNORED)
+        return torch.nn.functional.cross_entropy(
+            logits.reshape(-1, 7), torch.tensor(targets).reshape(-1), ignore_index=IGNORED
+        )
 
     forward = lambda logits: cross_entropy_forward(logits, targets)  # noqa: E731
     compare(torch, forward, cross_entropy_backward, theirs, (5 * rng.standard_normal((3, 5, 7)),), rng)
@@ -80,16 +92,27 @@ def test_cross_entropy_with_ignored_targets(torch, rng):
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("case", ["causal", "bias", "padding", "memory"])
 def test_attention(torch, rng, case, lean):
-    forward, backward = (lean_attention_forward, lean_attention_backward) if lean else (attention_forward, attention_backward)
+    forward, backward = (
+        (lean_attention_forward, lean_attention_backward) if lean else (attention_forward, attention_backward)
+    )
     B, H, T, S, D = 2, 3, 5, 5 if case == "causal" else 7, 4
     q, k, v = rng.standard_normal((B, H, T, D)), *rng.standard_normal((2, B, H, S, D))
     keys = np.arange(S) < np.array([[S - 2], [S]])
     bias = rng.standard_normal((B, H, T, S))
     mask = {"causal": Mask(causal=True), "padding": Mask(keys=keys)}.get(case, Mask())
     sdpa = torch.nn.functional.scaled_dot_product_attention
-    settings = {"causal": {"is_causal": True}, "padding": {"attn_mask": torch.tensor(keys)[:, None, None]}}.get(case, {})
+    settings = {"causal": {"is_causal": True}, "padding": {"attn_mask": torch.tensor(keys)[:, None, None]}}.get(
+        case, {}
+    )
     if case == "bias":
-        compare(torch, lambda *a: forward(*a[:3], bias=a[3]), backward, lambda q, k, v, b: sdpa(q, k, v, attn_mask=b), (q, k, v, bias), rng)
+        compare(
+            torch,
+            lambda *a: forward(*a[:3], bias=a[3]),
+            backward,
+            lambda q, k, v, b: sdpa(q, k, v, attn_mask=b),
+            (q, k, v, bias),
+            rng,
+        )
     else:
         ours = lambda dy, cache: backward(dy, cache)[:3]  # noqa: E731
         compare(torch, lambda *a: forward(*a, mask), ours, lambda *a: sdpa(*a, **settings), (q, k, v), rng)
@@ -110,7 +133,9 @@ def test_muon_stays_within_the_bfloat16_of_pytorchs(torch, rng):
     shape = (12, 20)  # (inputs, outputs); theirs is (outputs, inputs), and the same matrix transposed
     p = Store([Parameter("w", shape, "hidden")], rng.standard_normal(240).astype(np.float32))
     theirs = torch.tensor(p["w"].T.copy(), requires_grad=True)
-    muon = torch.optim.Muon([theirs], lr=0.05, momentum=0.95, nesterov=True, weight_decay=0.1, ns_steps=5, adjust_lr_fn="original")
+    muon = torch.optim.Muon(
+        [theirs], lr=0.05, momentum=0.95, nesterov=True, weight_decay=0.1, ns_steps=5, adjust_lr_fn="original"
+    )
     ours = Muon(p, muon_lr=0.05, momentum=0.95, newton_schulz_steps=5, weight_decay=0.1)
     start = p["w"].copy()
     for _ in range(5):
@@ -140,18 +165,25 @@ def test_sgd_and_clipping(torch, rng):
 
 @pytest.mark.slow
 def test_loss_curve_of_200_steps_in_float32(torch):
-    """Same weights, same batches, AdamW, warm-up, cosine and clipping: the losses stay within 1e-3 of each other at every step."""
+    """Same weights, same batches, AdamW, warm-up, cosine and clipping: the losses stay within 1e-3
+    of each other at every step.
+    """
     transformers = pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()
     steps, B, T, V = 200, 8, 16, 29
     model = GPT(GPTConfig(V, T, 2, 2, 16), seed=0)
     settings = {"vocab_size": V, "n_positions": T, "n_layer": 2, "n_head": 2, "n_embd": 16}
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(**settings, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    )
     parameters = dict(theirs.transformer.named_parameters())
     with torch.no_grad():
         for name, value in model.parameters.items():
             parameters[name].copy_(torch.tensor(value))
-    groups = [{"params": [p for p in parameters.values() if (p.ndim >= 2) == decays], "weight_decay": 0.1 * decays} for decays in (True, False)]
+    groups = [
+        {"params": [p for p in parameters.values() if (p.ndim >= 2) == decays], "weight_decay": 0.1 * decays}
+        for decays in (True, False)
+    ]
     adamw = torch.optim.AdamW(groups, lr=3e-3, betas=(0.9, 0.99))
     ours, rng = AdamW(model.store, 3e-3, (0.9, 0.99), weight_decay=0.1), np.random.default_rng(0)
     chain = rng.permutation(V)  # each token is followed by one other, most of the time: something to learn

@@ -1,5 +1,5 @@
-"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions, QK-norm or not, padded) written in plain
-PyTorch; the embedding; Muon's constants.
+"""Rung: oracle, a GPT of every shape (tied or not, with biases or not, learned or rotary positions,
+QK-norm or not, padded) written in plain PyTorch; the embedding; Muon's constants.
 
 Below: the gradient checks of tests/models.
 """
@@ -30,7 +30,9 @@ def theirs(model, ids, targets, key_mask, position_ids):
     torch = pytest.importorskip("torch")
     F, c, (B, T) = torch.nn.functional, model.config, ids.shape
     p = {name: torch.tensor(value, requires_grad=True) for name, value in model.parameters.items()}
-    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[c.activation]
+    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[
+        c.activation
+    ]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
@@ -77,7 +79,13 @@ def theirs(model, ids, targets, key_mask, position_ids):
 def test_gpt_of_every_shape(tied, bias, activation, positions, qk_norm, lean, padding, rng, take_lean):
     if lean:
         take_lean(1, 3)
-    settings = {"bias": bool(bias), "tie_embeddings": bool(tied), "activation": activation, "positions": positions, "qk_norm": qk_norm}
+    settings = {
+        "bias": bool(bias),
+        "tie_embeddings": bool(tied),
+        "activation": activation,
+        "positions": positions,
+        "qk_norm": qk_norm,
+    }
     settings["smear"] = qk_norm and positions == "rotary"
     model = small_gpt(rng, vocab_size=13, n_layer=3, n_head=2, **settings)
     ids, targets = rng.integers(0, 13, (2, 4, 7))
@@ -115,7 +123,9 @@ def test_embedding(rng):
 
 @pytest.mark.parity
 def test_sgd_with_the_clipping_apart(rng):
-    """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient, and SGD itself is compared to all its digits."""
+    """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient, and
+    SGD itself is compared to all its digits.
+    """
     torch = pytest.importorskip("torch")
     p = Store([Parameter("w", (3, 5), "hidden")], rng.standard_normal(15))
     tensor = torch.tensor(p["w"].copy(), requires_grad=True)
@@ -130,7 +140,9 @@ def test_sgd_with_the_clipping_apart(rng):
 
 
 def test_newton_schulz_has_the_published_coefficients():
-    """Written out, not imported: the other tests take them from the code that they test. A 1 x 1 matrix is its own singular value."""
+    """Written out, not imported: the other tests take them from the code that they test. A 1 x 1
+    matrix is its own singular value.
+    """
     s = 3 / (3 + 1e-7)
     for _ in range(5):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5

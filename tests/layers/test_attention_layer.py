@@ -45,8 +45,13 @@ def seed_for(kwargs):
 @pytest.mark.usefixtures("form")
 def test_self_attention_gradients(kwargs, padded, biased, rng):
     layer = Attention("f", C, H, **kwargs)
-    inputs = {"key_mask": key_mask(T) if padded else None, "bias": rng.standard_normal((1, H, T, T)) if biased else None}
-    report = check_shared(layer, rng.standard_normal((B, T, C)), seed_for(kwargs), collected=["bias"] if biased else [], **inputs)
+    inputs = {
+        "key_mask": key_mask(T) if padded else None,
+        "bias": rng.standard_normal((1, H, T, T)) if biased else None,
+    }
+    report = check_shared(
+        layer, rng.standard_normal((B, T, C)), seed_for(kwargs), collected=["bias"] if biased else [], **inputs
+    )
     assert len(report.rows) == len(layer.parameters()) + 1 + biased
     assert report.passed and not report.remarks, report
 
@@ -75,7 +80,9 @@ def test_qk_norm_alone(rng):
     np.testing.assert_allclose(layer.forward(p, x)[0], y, rtol=0, atol=1e-4)  # eps counts where a row is short
 
 
-@pytest.mark.parametrize(("scale", "qk_norm", "rotary"), [(None, False, False), (0.4, False, True), (None, True, False), (None, True, True)])
+@pytest.mark.parametrize(
+    ("scale", "qk_norm", "rotary"), [(None, False, False), (0.4, False, True), (None, True, False), (None, True, True)]
+)
 def test_attention_is_heads_side_by_side(scale, qk_norm, rotary, form, rng):
     """One head at a time by plain matrix products on its own columns."""
     layer = Attention("f", C, H, causal=True, scale=scale, qk_norm=qk_norm)
@@ -93,7 +100,9 @@ def test_attention_is_heads_side_by_side(scale, qk_norm, rotary, form, rng):
         scores = np.where(np.tri(T, dtype=bool), (scale or 1 / np.sqrt(D)) * q @ k.swapaxes(1, 2), -np.inf)
         maps.append(softmax_forward(scores)[0])
         heads.append(maps[-1] @ v)
-    np.testing.assert_allclose(y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13
+    )
     np.testing.assert_allclose(cache.weights, np.stack(maps, 1), rtol=1e-12, atol=1e-14)
     assert hasattr(cache.attention, "log_total") == (form == "lean")
 

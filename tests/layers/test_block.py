@@ -18,7 +18,9 @@ def norm(request):
 
 
 def make_block(block_class, norm, causal=True, **kwargs):
-    return block_class(norm("ln_1", C), Attention("attn", C, H, causal=causal, **kwargs), norm("ln_2", C), MLP("mlp", C, F, **kwargs))
+    return block_class(
+        norm("ln_1", C), Attention("attn", C, H, causal=causal, **kwargs), norm("ln_2", C), MLP("mlp", C, F, **kwargs)
+    )
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"bias": False}, {"dropout": 0.3}], ids=str)
@@ -31,7 +33,9 @@ def test_block_gradients(block_class, norm, kwargs, rng):
 
 def test_block_gradients_with_bias_and_padding(block_class, norm, rng):
     inputs = {"bias": rng.standard_normal((1, H, T, T)), "key_mask": np.arange(T) < np.array([T, 3])[:, None]}
-    report = check_shared(make_block(block_class, norm, causal=False), rng.standard_normal((B, T, C)), collected=["bias"], **inputs)
+    report = check_shared(
+        make_block(block_class, norm, causal=False), rng.standard_normal((B, T, C)), collected=["bias"], **inputs
+    )
     assert report.passed and not report.remarks, report
 
 

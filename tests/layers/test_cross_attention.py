@@ -75,7 +75,9 @@ def test_cross_attention_is_heads_side_by_side(scale, rng):
         weights = softmax_forward(np.where(memory_mask()[:, None], scores, -np.inf))[0]
         np.testing.assert_allclose(cache.weights[:, h], weights, rtol=1e-12, atol=1e-14)
         heads.append(weights @ v)
-    np.testing.assert_allclose(y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        y, np.concatenate(heads, -1) @ p["f.c_proj.weight"] + p["f.c_proj.bias"], rtol=1e-12, atol=1e-13
+    )
 
 
 def test_memory_is_projected_once_in_decoding(rng):
@@ -102,7 +104,13 @@ def test_cross_attention_keeps_float32(rng):
     shared = Shared(memory=memory, memory_mask=memory_mask())
     y, cache = layer.forward(p, x, rng, shared=shared)
     dshared = SharedGradients.zeros_like(shared)
-    assert y.dtype == layer.backward(p.zeros_like(), y, cache, dshared).dtype == cache.weights.dtype == dshared.memory.dtype == np.float32
+    assert (
+        y.dtype
+        == layer.backward(p.zeros_like(), y, cache, dshared).dtype
+        == cache.weights.dtype
+        == dshared.memory.dtype
+        == np.float32
+    )
 
 
 def test_cross_attention_parameters_say_their_spread_and_parts():

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from layer_gradients import random_store
 
-from minigpt.layers import MLP, Attention, RecomputedCache, Shared, SharedGradients, Smear, recomputed_backward, recomputed_forward
+from minigpt.layers import (
+    MLP,
+    Attention,
+    RecomputedCache,
+    Shared,
+    SharedGradients,
+    Smear,
+    recomputed_backward,
+    recomputed_forward,
+)
 
 B, T, C = 2, 5, 6
 LAYERS = {"mlp": MLP("f", C, 7, dropout=0.4), "attention": Attention("f", C, 3, causal=True, dropout=0.4)}
@@ -11,7 +20,9 @@ LAYERS = {"mlp": MLP("f", C, 7, dropout=0.4), "attention": Attention("f", C, 3, 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_recomputed_layer_gives_the_same_bits(layer, repeats, rng):
-    """Dropout and further arguments included, and where the gradient's store already holds something."""
+    """Dropout and further arguments included, and where the gradient's store already holds
+    something.
+    """
     p, x, dy = random_store(layer, rng), rng.standard_normal((B, T, C)), rng.standard_normal((B, T, C))
     shared = Shared(bias=rng.standard_normal((1, 3, T, T)))
     arguments = {"shared": shared} if isinstance(layer, Attention) else {}
@@ -24,7 +35,9 @@ def test_recomputed_layer_gives_the_same_bits(layer, repeats, rng):
     assert draws.random() == draws_again.random()
     g, g_again = random_store(layer, np.random.default_rng(4)), random_store(layer, np.random.default_rng(4))
     for _ in range(repeats):
-        np.testing.assert_array_equal(recomputed_backward(layer, g_again, dy, small, *dshared_again), layer.backward(g, dy, cache, *dshared))
+        np.testing.assert_array_equal(
+            recomputed_backward(layer, g_again, dy, small, *dshared_again), layer.backward(g, dy, cache, *dshared)
+        )
     np.testing.assert_array_equal(g_again.vector, g.vector)
     for one, other in zip(dshared, dshared_again):
         np.testing.assert_array_equal(other.bias, one.bias)

@@ -21,7 +21,12 @@ from minigpt.layers import (
 )
 
 B, T, S, C, M, H = 2, 5, 7, 6, 8, 3
-parts = {"ln_1": LayerNorm("ln_1", C), "attn": Attention("attn", C, H), "ln_2": LayerNorm("ln_2", C), "mlp": MLP("mlp", C, 7)}
+parts = {
+    "ln_1": LayerNorm("ln_1", C),
+    "attn": Attention("attn", C, H),
+    "ln_2": LayerNorm("ln_2", C),
+    "mlp": MLP("mlp", C, 7),
+}
 cross = CrossAttention("cross", C, H, memory_channels=M)
 LAYERS = {
     "attention": (parts["attn"], ["bias"]),
@@ -91,7 +96,12 @@ def test_gradients_add_up_over_two_runs(layer, names, shared, rng):
 def test_zeros_are_for_what_is_there():
     bias = np.ones((1, 1, 2, 3), np.float32)
     zeros = SharedGradients.zeros_like(Shared(bias=bias))
-    assert zeros.memory is None and zeros.bias.shape == bias.shape and zeros.bias.dtype == np.float32 and not zeros.bias.any()
+    assert (
+        zeros.memory is None
+        and zeros.bias.shape == bias.shape
+        and zeros.bias.dtype == np.float32
+        and not zeros.bias.any()
+    )
 
 
 def test_nothing_kept_has_no_backward(rng):

@@ -58,7 +58,9 @@ def test_embedding_gradients(rng):
 def test_learned_positions_gradients_with_ids(position_ids, rng):
     layer = LAYERS["positions"]
     placed = SimpleNamespace(
-        parameters=layer.parameters, forward=lambda p, x: layer.forward(p, x, np.array(position_ids)), backward=layer.backward
+        parameters=layer.parameters,
+        forward=lambda p, x: layer.forward(p, x, np.array(position_ids)),
+        backward=layer.backward,
     )
     report = check_layer(placed, rng.standard_normal((B, T, C)))
     assert report.passed and not report.remarks, report
@@ -122,10 +124,16 @@ def test_layers_start_as_documented():
     assert (start(LayerNorm("f", C))["f.weight"] == 1).all() and not start(LayerNorm("f", C))["f.bias"].any()
     assert (start(RMSNorm("f", C))["f.weight"] == 1).all()
     linear = start(Linear("f", 300, 70, std=0.3))
-    assert linear["f.weight"].shape == (300, 70) and linear["f.weight"].std() == pytest.approx(0.3, rel=0.02) and not linear["f.bias"].any()
+    assert (
+        linear["f.weight"].shape == (300, 70)
+        and linear["f.weight"].std() == pytest.approx(0.3, rel=0.02)
+        and not linear["f.bias"].any()
+    )
     mlp = start(MLP("f", 100, 300, std=0.3, residual_std=0.1))
     assert list(mlp) == ["f.c_fc.weight", "f.c_fc.bias", "f.c_proj.weight", "f.c_proj.bias"]
-    assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02) and mlp["f.c_proj.weight"].std() == pytest.approx(0.1, rel=0.02)
+    assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02) and mlp["f.c_proj.weight"].std() == pytest.approx(
+        0.1, rel=0.02
+    )
 
 
 def named(layer):

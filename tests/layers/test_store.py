@@ -37,7 +37,10 @@ def test_store_adds_in_place(store):
     np.testing.assert_array_equal(store.vector[6:11], 3)
 
 
-@pytest.mark.parametrize(("name", "value", "error"), [("z", 1, KeyError), ("b", np.zeros((3, 2)), ValueError), ("a", np.zeros(4), ValueError)])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("z", 1, KeyError), ("b", np.zeros((3, 2)), ValueError), ("a", np.zeros(4), ValueError)],
+)
 def test_store_refuses_unknown_names_and_wrong_shapes(store, name, value, error):
     with pytest.raises(error):
         store[name] = value

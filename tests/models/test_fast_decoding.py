@@ -25,7 +25,8 @@ def texts(rng, *lengths):
 
 
 def both_ways(model, rows, steps, rng):
-    """A prompt and the tokens after it, plain and fast -> logits of each call, and the two states."""
+    """A prompt and the tokens after it, plain and fast -> logits of each call, and the two states.
+    """
     ids, mask, position_ids = left_pad(rows)
     states = [model.decoding_state(len(rows)) for _ in range(2)]
     fast, found = FastDecoder(model, states[1]), []
@@ -150,7 +151,8 @@ def test_cached_logits_use_it(rng, monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("B", "C", "V"), [(2, 5, 37), (3, 4, 8), (7, 3, 2)])
 def test_few_rows_product(B, C, V, threads, rng, monkeypatch):
-    """Blocks of three columns and a rest, more threads than blocks, a table smaller than a block."""
+    """Blocks of three columns and a rest, more threads than blocks, a table smaller than a block.
+    """
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", B * C * 3)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: threads)
     x, table = rng.standard_normal((B, C)), rng.standard_normal((V, C))

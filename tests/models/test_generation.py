@@ -16,9 +16,18 @@ BLOCKS = [1, 2, 5, 8]
 
 
 def make_gpt(block_size=8, std=0.6, dtype=np.float64, seed=0, **changes):
-    """A small GPT with weights of O(1), or those that it starts with where std is None. With biases or tied embeddings it would say one word."""
+    """A small GPT with weights of O(1), or those that it starts with where std is None. With biases
+    or tied embeddings it would say one word.
+    """
     rng = None if std is None else np.random.default_rng(seed)
-    return small_gpt(rng, std=std, dtype=dtype, seed=seed, block_size=block_size, **{"bias": False, "tie_embeddings": False} | changes)
+    return small_gpt(
+        rng,
+        std=std,
+        dtype=dtype,
+        seed=seed,
+        block_size=block_size,
+        **{"bias": False, "tie_embeddings": False} | changes,
+    )
 
 
 @pytest.fixture(params=["fast", "plain"])
@@ -53,7 +62,9 @@ def test_greedy_is_argmax_of_logits(length, use_cache, block_size, rng):
     assert len(np.unique(new[:, length:])) > 1  # not one token for ever
 
 
-@pytest.mark.parametrize(("positions", "qk_norm", "smear"), [("rotary", True, False), ("rotary", False, True), ("learned", False, True)])
+@pytest.mark.parametrize(
+    ("positions", "qk_norm", "smear"), [("rotary", True, False), ("rotary", False, True), ("learned", False, True)]
+)
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_greedy_with_options(use_cache, positions, qk_norm, smear, rng):
     model, prompts = make_gpt(8, positions=positions, qk_norm=qk_norm, smear=smear), ragged(rng, 3, 1, 7, 8, 12)
@@ -86,7 +97,9 @@ def test_generate_leaves_padding_out(side, use_cache, rng):
 
 @pytest.mark.parametrize("lengths", [(4, 4), (1, 6, 3), (9, 2)])
 @pytest.mark.parametrize("block_size", BLOCKS)
-@pytest.mark.parametrize(("dtype", "std", "limit"), [(np.float64, 0.6, 1e-12), (np.float64, None, 1e-12), (np.float32, None, 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "std", "limit"), [(np.float64, 0.6, 1e-12), (np.float64, None, 1e-12), (np.float32, None, 1e-5)]
+)
 def test_cached_logits_are_the_uncached_at_every_step(decoder, dtype, std, limit, block_size, lengths, rng):
     model = make_gpt(block_size, std, dtype)
     rows, cached = [np.array(row) for row in ragged(rng, *lengths)], CachedLogits(model)
@@ -94,7 +107,9 @@ def test_cached_logits_are_the_uncached_at_every_step(decoder, dtype, std, limit
         expected, logits = uncached_logits(model, rows), cached(rows)
         assert logits.dtype == dtype and logits.shape == (len(rows), V)
         assert np.abs(logits - expected).max() <= limit * np.abs(expected).max()
-        alone = np.concatenate([model.logits(context[None])[:, -1] for context in contexts(rows, model.config.block_size)])
+        alone = np.concatenate(
+            [model.logits(context[None])[:, -1] for context in contexts(rows, model.config.block_size)]
+        )
         assert np.abs(logits - alone).max() <= limit * np.abs(expected).max()
         rows = [np.append(row, token) for row, token in zip(rows, rng.integers(0, V, len(rows)))]
 
@@ -103,15 +118,21 @@ def test_cached_decoding_computes_one_token_a_step(rng, monkeypatch, decoder):
     """Apart from the steps at which the window jumps."""
     owner, name = (FastDecoder, "__call__") if decoder == "fast" else (GPT, "next_logits")
     lengths, compute = [], getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda self, ids, *args, **kwargs: lengths.append(ids.shape[1]) or compute(self, ids, *args, **kwargs))
+    monkeypatch.setattr(
+        owner,
+        name,
+        lambda self, ids, *args, **kwargs: lengths.append(ids.shape[1]) or compute(self, ids, *args, **kwargs),
+    )
     make_gpt(8).generate(rng.integers(0, V, (2, 3)), 16, temperature=0)
     assert lengths == [3, 1, 1, 1, 1, 1, 4, 1, 1, 1, 1, 4, 1, 1, 1, 1]
 
 
 def test_decoding_takes_no_memory_that_grows_with_the_text(rng):
-    """Bytes held at the most during a token. NumPy itself copies a head's row of scores for a moment where it subtracts their maximum in place:
+    """Bytes held at the most during a token. NumPy itself copies a head's row of scores for a
+    moment where it subtracts their maximum in place:
 
-    3 heads of 420 numbers more, 10,080 bytes. Keys and values of a layer would be 80,640, the text 3,360 more.
+    3 heads of 420 numbers more, 10,080 bytes. Keys and values of a layer would be 80,640, the text
+    3,360 more.
     """
     tokens, held = make_gpt(512).stream(rng.integers(0, V, (1, 3)), 480, temperature=0), []
     next(tokens)  # takes the buffers
@@ -130,7 +151,9 @@ def test_decoding_takes_no_memory_that_grows_with_the_text(rng):
 def test_greedy_with_biases_and_tied_embeddings(rng):
     model = make_gpt(bias=True, tie_embeddings=True, activation="gelu")
     ids = rng.integers(0, V, (2, 3))
-    np.testing.assert_array_equal(model.generate(ids, 20, temperature=0), model.generate(ids, 20, temperature=0, use_cache=False))
+    np.testing.assert_array_equal(
+        model.generate(ids, 20, temperature=0), model.generate(ids, 20, temperature=0, use_cache=False)
+    )
 
 
 def test_generate_is_without_dropout(rng):
@@ -138,7 +161,9 @@ def test_generate_is_without_dropout(rng):
     np.testing.assert_array_equal(make_gpt(dropout=0.5).generate(ids, 20), make_gpt(dropout=0.0).generate(ids, 20))
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.8}, {"temperature": 2.0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.8}, {"temperature": 2.0}], ids=str
+)
 def test_generate_repeats_with_the_seed(settings, rng):
     model, ids = make_gpt(std=0.3), rng.integers(0, V, (2, 3))
     first = model.generate(ids, 40, seed=5, **settings)
@@ -164,7 +189,9 @@ def test_generate_top_k_one_is_greedy(rng):
 
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_generate_stops(use_cache, rng):
-    """Each row is as without stop up to its first stop id, which it then repeats; the text ends with the row that ends last."""
+    """Each row is as without stop up to its first stop id, which it then repeats; the text ends
+    with the row that ends last.
+    """
     model, ids = make_gpt(std=0.3), rng.integers(0, V, (3, 2))
     free = model.generate(ids, 60, seed=2, use_cache=use_cache)[:, 2:]
     stop = int(free[0, 4])
@@ -194,7 +221,10 @@ def test_generate_leaves_the_prompt_alone():
 def test_generate_can_be_taken_up_where_it_stopped(rng):
     """The window depends on the length alone: 10 tokens and then 20 more are 30 tokens."""
     model, ids = make_gpt(), rng.integers(0, V, (2, 3))
-    np.testing.assert_array_equal(model.generate(model.generate(ids, 10, temperature=0), 20, temperature=0), model.generate(ids, 30, temperature=0))
+    np.testing.assert_array_equal(
+        model.generate(model.generate(ids, 10, temperature=0), 20, temperature=0),
+        model.generate(ids, 30, temperature=0),
+    )
 
 
 def test_stream_yields_each_step_as_it_is_drawn(rng):

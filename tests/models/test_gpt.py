@@ -49,11 +49,19 @@ def test_gpt_gradients(activation, bias, tie_embeddings, batch, rng):
 
 @pytest.mark.parametrize(
     ("positions", "qk_norm", "smear"),
-    [("learned", False, False), ("rotary", False, False), ("learned", True, False), ("learned", False, True), ("rotary", True, True)],
+    [
+        ("learned", False, False),
+        ("rotary", False, False),
+        ("learned", True, False),
+        ("learned", False, True),
+        ("rotary", True, True),
+    ],
 )
 @pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("dropout_seed", [None, 3])
-def test_gpt_gradients_with_depth_dropout_and_lean_attention(dropout_seed, lean, positions, qk_norm, smear, batch, rng, take_lean):
+def test_gpt_gradients_with_depth_dropout_and_lean_attention(
+    dropout_seed, lean, positions, qk_norm, smear, batch, rng, take_lean
+):
     if lean:
         take_lean(4, 2)
     model = make_gpt(rng, n_layer=3, dropout=0.2, positions=positions, qk_norm=qk_norm, smear=smear)
@@ -88,7 +96,9 @@ def test_gpt_takes_lean_attention_for_long_texts(rng):
     ids = rng.integers(0, V, (1, 300))
     _, long = model.forward(ids)
     _, short = model.forward(ids[:, :200])
-    assert hasattr(long.blocks[0].attn.attention, "log_total") and not hasattr(short.blocks[0].attn.attention, "log_total")
+    assert hasattr(long.blocks[0].attn.attention, "log_total") and not hasattr(
+        short.blocks[0].attn.attention, "log_total"
+    )
     np.testing.assert_allclose(model.logits(ids)[:, :200], model.logits(ids[:, :200]), rtol=1e-11, atol=1e-12)
 
 
@@ -147,10 +157,14 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
     assert_close(dict(g), dict(expected))
 
 
-@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3}, {"positions": "rotary", "qk_norm": True, "smear": True, "dropout": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"dropout": 0.3}, {"positions": "rotary", "qk_norm": True, "smear": True, "dropout": 0.3}], ids=str
+)
 @pytest.mark.parametrize("padded", [False, True])
 def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rng):
-    """Dropout included, a backward may run twice, and the generator is left where it would have been."""
+    """Dropout included, a backward may run twice, and the generator is left where it would have
+    been.
+    """
     model, ids = make_gpt(rng, **settings), batch[0]
     mask = np.arange(T) >= np.array([0, 2, 1])[:, None] if padded else None
     found = {}
@@ -158,7 +172,12 @@ def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rn
         draws = np.random.default_rng(5)
         logits, cache = model.forward(ids, draws, mask, keep=keep)
         dlogits = np.random.default_rng(6).standard_normal(logits.shape)
-        found[keep] = logits, draws.random(), *model.backward(dlogits, cache).values(), *model.backward(dlogits, cache).values()
+        found[keep] = (
+            logits,
+            draws.random(),
+            *model.backward(dlogits, cache).values(),
+            *model.backward(dlogits, cache).values(),
+        )
     for kept, computed in zip(*found.values(), strict=True):
         np.testing.assert_array_equal(computed, kept)
 
@@ -198,7 +217,9 @@ def test_gpt_num_parameters(bias, tie_embeddings):
     assert ("lm_head.weight" in model.parameters) == (not tie_embeddings)
 
 
-@pytest.mark.parametrize("settings", [{}, {"bias": False}, {"tie_embeddings": False}, {"positions": "rotary"}, {"smear": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"bias": False}, {"tie_embeddings": False}, {"positions": "rotary"}, {"smear": True}], ids=str
+)
 def test_config_knows_the_number_of_parameters(settings):
     """Before any memory is taken for them."""
     model = make_gpt(**settings)
@@ -219,7 +240,10 @@ def test_gpt_initial_loss_is_log_v(tie_embeddings, rng):
 
 def test_gpt_initial_weights():
     L = 8
-    model = GPT(GPTConfig(vocab_size=400, block_size=200, n_layer=L, n_head=2, n_embd=64, tie_embeddings=False), dtype=np.float64)
+    model = GPT(
+        GPTConfig(vocab_size=400, block_size=200, n_layer=L, n_head=2, n_embd=64, tie_embeddings=False),
+        dtype=np.float64,
+    )
     for name, p in model.parameters.items():
         if name.endswith("bias"):
             assert not p.any(), name
@@ -293,7 +317,9 @@ def test_gpt_padding_leaves_real_positions_unchanged(rng):
     positions = [[0, 0, 0, 1, 2, 3]]
     left = model.logits(left_ids, attention_mask=[[0, 0, 1, 1, 1, 1]], position_ids=positions)
     np.testing.assert_allclose(left[0, 2:], alone[0], rtol=1e-12, atol=1e-13)
-    assert np.abs(model.logits(left_ids, position_ids=positions)[0, 2:] - alone[0]).max() > 1e-3  # the mask does hide something
+    assert (
+        np.abs(model.logits(left_ids, position_ids=positions)[0, 2:] - alone[0]).max() > 1e-3
+    )  # the mask does hide something
 
 
 def test_gpt_position_ids(rng):
@@ -318,7 +344,10 @@ OK = [[1, 2, 3]]
 BAD_CONFIGS = [
     ({"n_embd": 10}, ["n_embd", "10", "n_head", "4"]),
     *[({name: value}, [name, repr(value), "at least 1"]) for name in SIZES for value in (0, -3, True, "4", 2.0, None)],
-    *[({"dropout": value}, ["dropout", repr(value), "less than 1"]) for value in (1.0, -0.1, float("nan"), "0.1", True, None)],
+    *[
+        ({"dropout": value}, ["dropout", repr(value), "less than 1"])
+        for value in (1.0, -0.1, float("nan"), "0.1", True, None)
+    ],
     ({"activation": "swish"}, ["activation", "swish", "silu"]),
     ({"bias": 1}, ["bias", "1", "true or false"]),
     ({"tie_embeddings": "yes"}, ["tie_embeddings", "yes", "true or false"]),
@@ -419,17 +448,23 @@ def test_gpt_too_large_for_memory_is_an_error(monkeypatch):
 
 
 def gpt2_by_hand(p, ids, n_layer, n_head, activation):
-    """GPT-2's logits for one row of ids, head by head, from the report and picoGPT's reading of it; written without minigpt."""
+    """GPT-2's logits for one row of ids, head by head, from the report and picoGPT's reading of it;
+    written without minigpt.
+    """
 
     def norm(x, name):
-        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p[f"{name}.weight"] + p[
+            f"{name}.bias"
+        ]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
     x = p["wte.weight"][ids] + p["wpe.weight"][: len(ids)]
     for i in range(n_layer):
-        q, k, v = (np.split(part, n_head, -1) for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, -1))
+        q, k, v = (
+            np.split(part, n_head, -1) for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, -1)
+        )
         heads = []
         for h in range(n_head):
             e = np.exp(q[h] @ k[h].T / np.sqrt(q[h].shape[-1])) * np.tri(len(ids))

@@ -1,4 +1,6 @@
-"""A model of two stacks wired from layers/: an encoder and a decoder that reads it, each with one relative bias for all its layers."""
+"""A model of two stacks wired from layers/: an encoder and a decoder that reads it, each with one
+relative bias for all its layers.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -56,13 +58,17 @@ class TwoStacks(Model):
         }
 
     def run(self, which, ids, rng, shared, *, state=None, keep="activations"):
-        """Stack 0, the encoder, or 1, the decoder -> y (B, T, C), caches. With a state, ids are the newest of its texts."""
+        """Stack 0, the encoder, or 1, the decoder -> y (B, T, C), caches. With a state, ids are the
+        newest of its texts.
+        """
         x, wte = self.wte.forward(self.store, ids)
         start, kv = (state.length, list(zip(state.kv, state.memory_kv))) if state else (0, None)
         distance = np.arange(start + ids.shape[1]) - np.arange(start, start + ids.shape[1])[:, None]
         bias, bias_cache = self.biases[which].forward(self.store, np.clip(distance, -REACH, REACH) + REACH)  # (T, S, H)
         shared = shared._replace(bias=bias.transpose(2, 0, 1)[None])
-        x, blocks = L.stack_forward((self.encoder, self.decoder)[which], self.store, x, rng, shared=shared, kv=kv, keep=keep)
+        x, blocks = L.stack_forward(
+            (self.encoder, self.decoder)[which], self.store, x, rng, shared=shared, kv=kv, keep=keep
+        )
         x, norm = self.norms[which].forward(self.store, x)
         return x, (wte, bias_cache, shared, blocks, norm)
 

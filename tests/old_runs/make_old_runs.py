@@ -1,8 +1,9 @@
 """How the folders beside this file were made, with the code of commit 2bd09d0.
 
-One small run a preset, stopped half way: `python tests/old_runs/make_old_runs.py` in a checkout of that commit makes
-them again. Each folder is OUT/last of that run; expected.json holds the texts that the old code generated from it, and
-end.safetensors the parameters that it reached when it went on to the end.
+One small run a preset, stopped half way: `python tests/old_runs/make_old_runs.py` in a checkout of
+that commit makes them again. Each folder is OUT/last of that run; expected.json holds the texts
+that the old code generated from it, and end.safetensors the parameters that it reached when it went
+on to the end.
 """
 
 import json
@@ -16,12 +17,29 @@ from minigpt import checkpoint
 
 HERE = Path(__file__).parent
 TEXT = "".join(f"{i} potatoes, {i + 1} potatoes: {'more' if i % 3 else 'enough'}!\n" for i in range(200))
-SMALL = ["--n-layer", "2", "--n-head", "2", "--n-embd", "8", "--block-size", "16", "--batch-size", "4", "--shards", "2", "--threads", "1"]
+SMALL = [
+    "--n-layer",
+    "2",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "8",
+    "--block-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--shards",
+    "2",
+    "--threads",
+    "1",
+]
 
 
 def run(*arguments):
     """minigpt with arguments."""
-    subprocess.run([sys.executable, "-m", "minigpt", *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "minigpt", *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def main():
@@ -40,7 +58,9 @@ def main():
         code += "def step(self):\n    if self.step == 12: raise KeyboardInterrupt\n    return s(self)\n"
         code += "t.Trainer.train_step = step\nfrom minigpt.cli import main\nimport sys\nmain(sys.argv[1:])"
         settings += ["--save-interval", "12", "--eval-interval", "100"]
-        subprocess.run([sys.executable, "-c", code, "train", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-c", code, "train", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         shutil.copytree(out / "last", folder)
         model, tokenizer = minigpt.load(folder), checkpoint.load_tokenizer(folder)
         prompt = tokenizer.encode("7 potatoes")[None]

@@ -10,7 +10,9 @@ from minigpt.optim.muon import POLYNOMIALS
 
 SHAPES = {"wte": (7, 4), "h.w": (4, 12), "h.up": (4, 16), "h.down": (16, 4), "h.bias": (12,), "ln": (4,)}
 ROLES = {"wte": "embedding", "h.bias": "vector", "ln": "vector"}
-PARAMETERS = [Parameter(name, shape, ROLES.get(name, "hidden"), parts=3 if name == "h.w" else 1) for name, shape in SHAPES.items()]
+PARAMETERS = [
+    Parameter(name, shape, ROLES.get(name, "hidden"), parts=3 if name == "h.w" else 1) for name, shape in SHAPES.items()
+]
 HIDDEN = {"h.w": 3, "h.up": 1, "h.down": 1}
 
 
@@ -71,12 +73,16 @@ def test_newton_schulz_moves_singular_values_along_its_polynomials(steps, rng):
     for a, b, c in POLYNOMIALS[steps]:
         s = a * s + b * s**3 + c * s**5
     assert len(POLYNOMIALS[steps]) == steps
-    np.testing.assert_allclose(newton_schulz(x, steps), (u * s) @ vt, atol=1e-5)  # the division by the norm adds 1e-7 to it
+    np.testing.assert_allclose(
+        newton_schulz(x, steps), (u * s) @ vt, atol=1e-5
+    )  # the division by the norm adds 1e-7 to it
 
 
 @pytest.mark.parametrize(("steps", "smallest", "distance"), [(3, 0.01, 0.271), (4, 0.003, 0.204), (5, 0.01, 0.34)])
 def test_newton_schulz_brings_singular_values_near_one(steps, smallest, distance):
-    """As near as its polynomials are said to; and no other minimum shows: the errors of the best ones reach the limit on both sides."""
+    """As near as its polynomials are said to; and no other minimum shows: the errors of the best
+    ones reach the limit on both sides.
+    """
     s = np.geomspace(smallest, 1, 10001)
     for a, b, c in POLYNOMIALS[steps]:
         s = a * s + b * s**3 + c * s**5
@@ -197,7 +203,10 @@ def test_adamw_agrees_with_pytorch_over_twenty_steps(rng):
     torch = pytest.importorskip("torch")
     p = store(rng)
     tensors = {k: torch.tensor(v.copy(), requires_grad=True) for k, v in p.items()}
-    groups = [{"params": [t for t in tensors.values() if (t.ndim >= 2) == decayed], "weight_decay": 0.1 * decayed} for decayed in (True, False)]
+    groups = [
+        {"params": [t for t in tensors.values() if (t.ndim >= 2) == decayed], "weight_decay": 0.1 * decayed}
+        for decayed in (True, False)
+    ]
     theirs, ours = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.95)), AdamW(p, 0.02, (0.9, 0.95), weight_decay=0.1)
     for _ in range(20):
         g = store(rng)

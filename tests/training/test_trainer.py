@@ -480,7 +480,9 @@ def test_bad_settings_are_named(tmp_path, make, message):
 
 @pytest.mark.parametrize(("shards", "recompute"), [(1, False), (2, False), (8, False), (1, True)])
 def test_memory_asked_for_is_a_lower_bound(tmp_path, shards, recompute):
-    """Of what a step really takes, on one thread, where that is the same at each run. An evaluation takes no more."""
+    """Of what a step really takes, on one thread, where that is the same at each run. An evaluation
+    takes no more.
+    """
     text = np.random.default_rng(0).integers(0, 11, 600)
     model = GPT(GPTConfig(11, 32, 6 if recompute else 2, 2, 32), seed=0)
     config = TrainConfig(steps=1, batch_size=8, shards=shards, optimizer="sgd", recompute=recompute)
