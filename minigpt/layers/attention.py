@@ -88,7 +88,7 @@ class Attention:
         if kv is not None:
             k, v = kv.append(k, v)
         mask = Mask(self.causal, self.window, shared.key_mask)
-        scores = kv.scores if kv is not None and x.shape[1] == 1 else None
+        scores = None if kv is None else kv.scores
         y, attention = attend(
             q, k, v, mask=mask, bias=shared.bias, scale=self.scale, dropout=self.dropout, rng=rng, newest_scores=scores
         )

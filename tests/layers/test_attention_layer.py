@@ -4,7 +4,9 @@ from layer_gradients import check_shared, random_store
 
 from minigpt.layers import Attention, KVCache, Shared
 from minigpt.ops import rotary_table, softmax_forward
+from minigpt.ops.attention import AttentionCache
 from minigpt.ops.lean_attention import LeanAttentionCache
+from minigpt.ops.newest_attention import NewestAttentionCache
 
 B, T, C, H = 2, 5, 6, 3
 
@@ -143,6 +145,14 @@ def test_kv_cache_with_dropout(rng):
     np.testing.assert_allclose(cached, y, rtol=1e-13)
 
 
+@pytest.mark.parametrize(("T", "kind"), [(1, NewestAttentionCache), (2, AttentionCache)])
+def test_one_token_with_a_kv_cache_takes_newest_attention(T, kind, rng):
+    layer = Attention("f", C, H, causal=True)
+    p, kv = random_store(layer, rng), layer.kv_cache(B, 5, np.float64)
+    layer.forward(p, rng.standard_normal((B, 3, C)), kv=kv)
+    assert type(layer.forward(p, rng.standard_normal((B, T, C)), kv=kv)[1].attention) is kind
+
+
 def test_kv_cache_overflow_is_an_error(rng):
     kv = KVCache(B, H, 5, 4, np.float32)
     k = rng.standard_normal((B, H, 3, 4))
@@ -174,7 +184,7 @@ def test_attention_biases(bias, qkv_bias, names):
 
 def test_attention_defaults():
     layer = Attention("f", C, H)
-    assert not layer.causal and layer.window is None and layer.scale is None and layer.dropout == 0.0
+    assert not layer.causal and layer.window is None and layer.scale is None and layer.dropout == 0.0 and not layer.qk_norm
     assert {p.std for name, p in named(layer).items() if name.endswith("weight")} == {0.02}
     assert {(p.std, p.role) for name, p in named(layer).items() if name.endswith("bias")} == {(0.0, "vector")}
 
