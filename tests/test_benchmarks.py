@@ -335,25 +335,54 @@ def test_presets_that_are_missing_are_left_out(capsys, monkeypatch):
 
 
 DECODING = {
-    "size": "gpt2", "turns": 3, "bytes_of_weights": 5e8, "tokens_by_quarter": 40, "microseconds_by_quarter": [9.0, 10.0], "bytes_by_quarter": [7, 8],
+    "size": "gpt2", "turns": 3, "bytes_of_weights": 5e8,
+    "tokens_by_quarter": 40, "microseconds_by_quarter": [9.0, 10.0], "bytes_by_quarter": [7, 8],
     "rows": {
-        "batch 1": {"tokens": 40, "seconds": {"minigpt": [1.0, 0.5, 0.8], "transformers": [2.0, 2.0, 2.0]}, "bandwidths": [4e10, 4e10, 5e10]},
-        "prefill of 9": {"tokens": 1, "seconds": {"minigpt": [0.2] * 3, "transformers": [0.1] * 3}, "bandwidths": [4e10] * 3},
+        "batch 1": {
+            "tokens": 40, "rates": [4e10, 4e10, 5e10],
+            "seconds": {"minigpt": [1.0, 0.5, 0.8], "recipe": [1.1, 0.6, 0.8], "transformers": [2.0, 2.0, 2.0]},
+        },
+        "batch 1, sampled": {
+            "tokens": 40, "rates": [4e10] * 3, "seconds": {"minigpt": [1.0, 0.9, 1.1], "transformers": [2.0] * 3},
+        },
+        "batch 8": {"tokens": 160, "rates": [4e10] * 3, "seconds": {"minigpt": [1.0] * 3, "transformers": [2.1] * 3}},
+        "prefill of 9": {"tokens": 1, "rates": [4e10] * 3, "seconds": {"minigpt": [0.2] * 3, "transformers": [0.1] * 3}},
     },
 }  # fmt: skip
 
 
-def test_decoding_is_compared_with_the_bandwidth_of_its_own_turn():
-    speed, share = bench_generate.targets(DECODING)
-    assert speed.figure == 2.5 and not speed.met
-    assert share.figure == pytest.approx(0.5)  # 40 of 80, 80 of 80 and 50 of 100 tokens a second
-    (columns, (decoding, prefill)) = bench_generate.table(DECODING)
-    assert (
-        decoding[:3] == ("batch 1", "50.0 tokens/s", "20.0 tokens/s")
-        and prefill[1] == "200.0 ms"
-        and len(columns) == len(decoding)
-    )
+def test_decoding_targets():
+    """Bytes a second are compared with the rate of their own turn: 40 of 80, 80 of 80, 50 of 100."""
+    found = {target.what.removeprefix("decoding, gpt2"): target for target in bench_generate.targets(DECODING)}
+    assert {what: (pytest.approx(target.figure), target.met) for what, target in found.items()} == {
+        ", batch 1: as fast as transformers": (2.5, None),
+        ", batch 1, sampled: as fast as transformers": (2.0, None),
+        ", batch 8: as fast as transformers": (2.1, True),
+        ", prefill of 9: as fast as transformers": (0.5, False),
+        ": bytes a second, of the best GEMV rate": (0.5, False),
+        ": a token of the recipe's model, of GPT-2's": (1.1, True),
+    }
+    small = {target.what: target for target in bench_generate.targets(DECODING | {"size": "small"})}
+    assert small["decoding, small, batch 1: us a token"].figure == pytest.approx(20_000)
+    assert small["decoding, small, batch 1, sampled: us a token"].limit == 195
+
+
+def test_decoding_table():
+    columns, (decoding, _, _, prefill) = bench_generate.table(DECODING)
+    assert decoding[:3] == ("batch 1", "50.0 tokens/s, 20,000 us", "50.0 tokens/s, 20,000 us")
+    assert prefill[1:3] == ("200.0 ms", "") and len(columns) == len(decoding) == len(prefill)
     assert "50% are reached" in bench_generate.describe(DECODING)
+
+
+def test_decoding_in_a_process_of_its_own():
+    side = bench_generate.Side("recipe", "small")
+    assert 0 < side.seconds(np.array([[1, 2], [3, 4]]), 3, bench_generate.SAMPLED) < 60
+    side.end()
+    side = bench_generate.Side("minigpt", "none")
+    with pytest.raises(MinigptError, match="the process of minigpt ended with code 1"):
+        side.seconds(np.array([[1]]), 1, bench_generate.GREEDY)
+    side.end()
+    assert bench_generate.gemv_rate(1 << 20, 1) > 0
 
 
 def test_import_target():
