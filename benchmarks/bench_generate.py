@@ -1,23 +1,12 @@
-<<<<<<< HEAD
-"""Decoding: tokens a second with a KV cache, against `generate` of transformers' GPT2LMHeadModel on
-the same weights, in turn in one process.
-=======
 """Decoding: tokens a second with a KV cache, against transformers' GPT-2 on the same weights.
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
 
     python -m benchmarks.bench_generate             (transformers' side needs the `parity` extra)
     python -m benchmarks.bench_generate --size gpt2
 
-<<<<<<< HEAD
-Greedy on both sides, all cores, random weights. At size `gpt2` the bound is printed as well: memory
-bandwidth over bytes of weights, since each token reads all of them once. The bandwidth is measured
-before each turn, and compared with that turn.
-=======
 Each side is a process of its own, which stays while the sides take turns; all cores, random
 weights. `recipe` is this library's RecipeGPT of the same size. At size `gpt2` the bound is printed
 as well: the best rate at which a product of a matrix with a vector reads memory, measured before
 each turn, over bytes of weights, since each token reads all of them once.
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
 """
 
 import contextlib
@@ -43,11 +32,6 @@ GREEDY, SAMPLED = {"temperature": 0}, {"temperature": 0.8, "top_k": 20}
 CHILD = "--child"  # what begins the arguments of a side's process: side, size
 
 
-<<<<<<< HEAD
-def transformers_generate(model, new):
-    """A function of ids (B, T) that continues them by `new` tokens with transformers: ids of the
-    same shape as ours.
-=======
 def our_model(side, config):
     """The model that a side of ours decodes."""
     if side == "recipe":
@@ -59,7 +43,6 @@ def our_model(side, config):
 def transformers_generate(model):
     """A function of ids (B, T), new tokens and settings that continues ids with transformers ->
     ids, as ours.
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
     """
     import torch
     from transformers import GPT2LMHeadModel
@@ -75,18 +58,7 @@ def transformers_generate(model):
         drawn = {"do_sample": True, "temperature": temperature, "top_k": top_k} if temperature else {"do_sample": False}
         count = {"max_new_tokens": new, "min_new_tokens": new, "use_cache": True, "pad_token_id": 0}
         with torch.inference_mode():
-<<<<<<< HEAD
-            settings = {
-                "do_sample": False,
-                "use_cache": True,
-                "pad_token_id": 0,
-                "max_new_tokens": new,
-                "min_new_tokens": new,
-            }
-            return theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings).numpy()
-=======
             return theirs.generate(ids, attention_mask=torch.ones_like(ids), **drawn, **count).numpy()
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
 
     return generate
 
@@ -190,22 +162,6 @@ def measure(size, turns):
     config, new, long = SIZES[size]
     names = ["minigpt", "recipe"] if common.without_torch() else ["minigpt", "recipe", "transformers"]
     prompt = np.random.default_rng(0).integers(0, config.vocab_size, (8, long))
-<<<<<<< HEAD
-    rows = {}
-    for what, ids, count in (
-        ("batch 1", prompt[:1, :1], new),
-        ("batch 8", prompt[:, :1], new // 2),
-        (f"prefill of {long}", prompt[:1], 1),
-    ):
-        calls = {name: lambda side=side, ids=ids, count=count: side(ids, count) for name, side in sides.items()}
-        bandwidths = []  # before each turn
-        between = lambda found=bandwidths: found.append(common.memory_bandwidth(tries=3))  # noqa: E731
-        seconds = common.take_turns(calls, turns, warm_up=1, between=between)
-        rows[what] = {"tokens": len(ids) * count, "seconds": seconds, "bandwidths": bandwidths}
-    whole = min(config.block_size - 1, 4 * new)
-    first, last = quarters(seconds_by_token(model, whole))
-    low, high = quarters(bytes_by_token(model, whole))
-=======
     kinds = {  # what: ids, new tokens, settings, whether the recipe's model takes a turn
         "batch 1": (prompt[:1, :1], new, GREEDY, True),
         "batch 1, sampled": (prompt[:1, :1], new, SAMPLED, False),
@@ -221,7 +177,6 @@ def measure(size, turns):
         for side in sides.values():
             side.end()
     model, whole = GPT(config), min(config.block_size - 1, 4 * new)
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
     return {
         "size": size,
         "turns": turns,
@@ -241,19 +196,6 @@ LIMITS = {  # of transformers' tokens a second
 
 def targets(figures):
     """The figures that a limit was set for, and their limits -> list of Target"""
-<<<<<<< HEAD
-    size, seconds = figures["size"], figures["rows"]["batch 1"]["seconds"]
-    found = []
-    if "transformers" in seconds:
-        limit = {"small": 12, "gpt2": 3}[size]
-        found.append(
-            common.Target(f"decoding, {size}: tokens a second, of transformers'", times_as_fast(seconds).median, limit)
-        )
-    if size == "gpt2":
-        found.append(
-            common.Target("decoding, gpt2: of the memory bandwidth over bytes of weights", share_of_bound(figures), 0.7)
-        )
-=======
     size, rows, found = figures["size"], figures["rows"], []
     for what, row in rows.items():
         if "transformers" in row["seconds"]:
@@ -272,7 +214,6 @@ def targets(figures):
         found.append(common.Target(f"decoding, small, {what}: us a token", us, limit, most=True, form="{:.0f}"))
     recipe = common.ratio(rows["batch 1"]["seconds"]["minigpt"], rows["batch 1"]["seconds"]["recipe"]).median
     found.append(common.Target(f"decoding, {size}: a token of the recipe's model, of GPT-2's", recipe, 1.3, most=True))
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
     return found
 
 
@@ -287,21 +228,10 @@ def times_as_fast(seconds):
 
 
 def share_of_bound(figures):
-<<<<<<< HEAD
-    """Tokens a second, batch 1, over memory bandwidth / bytes of weights, turn by turn -> the
-    median
-    """
-    row = figures["rows"]["batch 1"]
-    rates = [row["tokens"] / seconds for seconds in row["seconds"]["minigpt"]]
-    return statistics.median(
-        rate * figures["bytes_of_weights"] / width for rate, width in zip(rates, row["bandwidths"])
-    )
-=======
     """Tokens a second, batch 1, over GEMV rate / bytes of weights, turn by turn -> the median"""
     row = figures["rows"]["batch 1"]
     rates = [row["tokens"] / seconds for seconds in row["seconds"]["minigpt"]]
     return statistics.median(rate * figures["bytes_of_weights"] / gemv for rate, gemv in zip(rates, row["rates"]))
->>>>>>> 237325d (Benchmark of decoding: each side a process of its own; sampled, the recipe's model, prefill, and bytes a second over the best GEMV rate)
 
 
 def table(figures):
