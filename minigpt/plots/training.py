@@ -130,26 +130,10 @@ def gradient_norms(grads, ax=None, title=None):
         ("not finite", ~np.isfinite(norms), high, {"marker": "X"}),
     ):
         if found.any():
-            ax.plot(
-                np.full(found.sum(), at),
-                places[found],
-                linestyle="",
-                color=COLOURS[1],
-                label=name,
-                gid=name,
-                clip_on=False,
-                **look,
-            )
-            # beside the title, where no mark can be
-            ax.legend(
-                frameon=False,
-                prop={"family": FONT, "size": 9},
-                labelcolor=INK,
-                loc="lower right",
-                bbox_to_anchor=(1, 1),
-                borderpad=0,
-                ncols=2,
-            )
+            look |= {"linestyle": "", "color": COLOURS[1], "clip_on": False}
+            ax.plot(np.full(found.sum(), at), places[found], label=name, gid=name, **look)
+            beside_the_title = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderpad": 0, "ncols": 2}
+            ax.legend(frameon=False, prop={"family": FONT, "size": 9}, labelcolor=INK, **beside_the_title)
     ax.set_yticks(places, names, fontsize=7.5, family=FONT, parse_math=False)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
@@ -217,37 +201,22 @@ def profile_chart(profile, ax=None, title=None):
     profile: a Profile of minigpt.profile. -> Axes. What takes less than half a percent shares one
     bar.
     """
-    kinds = {
-        "matmul": "matrix products",
-        "elementwise": "element-wise",
-        "reductions": "reductions",
-        "other": "copies, random numbers, Python",
-    }
-    bars = [(row.op, [getattr(row, kind) for kind in kinds] + [0]) for row in profile.rows] + [
-        ("waiting", [0] * len(kinds) + [profile.waiting])
-    ]
+    kinds = {"matmul": "matrix products", "elementwise": "element-wise", "reductions": "reductions"}
+    kinds |= {"other": "copies, random numbers, Python"}
+    bars = [(row.op, [getattr(row, kind) for kind in kinds] + [0]) for row in profile.rows]
+    bars.append(("waiting", [0] * len(kinds) + [profile.waiting]))
     bars.sort(key=lambda bar: -sum(bar[1]))
     small = [parts for _, parts in bars if sum(parts) < 0.005 * profile.seconds]
     bars = bars[: len(bars) - len(small)] + ([(f"{len(small)} others", np.sum(small, axis=0))] if small else [])
-    names, widths = (
-        [name for name, _ in bars],
-        1e3 * np.array([parts for _, parts in bars]),
-    )  # (bars, kinds and waiting)
+    names = [name for name, _ in bars]
+    widths = 1e3 * np.array([parts for _, parts in bars])  # (bars, kinds and waiting)
     ends = widths.sum(axis=1)
     ax = subplots(width=7.2, height=1.2 + 0.21 * len(names))[1] if ax is None else ax
     for i, (kind, name) in enumerate([*kinds.items(), ("waiting", "waiting")]):
         if widths[:, i].any():
             colour = COLOURS[i] if kind in kinds else "#bbbbbb"
-            ax.barh(
-                range(len(names)),
-                widths[:, i],
-                0.72,
-                widths[:, :i].sum(axis=1),
-                color=colour,
-                label=name,
-                gid=kind,
-                linewidth=0,
-            )
+            look = {"color": colour, "label": name, "gid": kind, "linewidth": 0}
+            ax.barh(range(len(names)), widths[:, i], 0.72, widths[:, :i].sum(axis=1), **look)
     for place, end in enumerate(ends):
         text = {"va": "center", "fontsize": 8, "family": FONT, "color": INK}
         ax.annotate(f"{end / (1e3 * profile.seconds):.1%}", (end, place), (4, 0), textcoords="offset points", **text)

@@ -61,6 +61,9 @@ class RunLock:
                     )
                 if is_file_at(handle, path):  # a run that ended meanwhile may have removed the file that we opened
                     check_ours(handle, path)
+                    os.ftruncate(handle, 0)
+                    os.write(handle, json.dumps(who_we_are()).encode())
+                    self.handle = handle
                     break
             except BaseException:
                 os.close(handle)
@@ -68,9 +71,6 @@ class RunLock:
             os.close(handle)
         if locked is None:
             self.say(f"folder {self.folder}: its file system has no locks, see to it that no other run writes there")
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(who_we_are()).encode())
-        self.handle = handle
 
     def __exit__(self, *_):
         self.depth -= 1
