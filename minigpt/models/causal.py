@@ -17,8 +17,10 @@ class CausalModel(Model):
 
     A family gives `wire`, with `blocks` and `head` among its layers; `hidden`, everything below the
     head; and `add_backward`, head included. Its config has vocab_size and block_size, the most
-    tokens that it sees at a time.
+    tokens that it sees at a time. One that is wired as FastDecoder expects names it.
     """
+
+    fast_decoder = None  # or models.fast_decoding.FastDecoder
 
     def hidden(self, ids, rng=None, *, shared=NOTHING_SHARED, position_ids=None, state=None, keep="activations"):
         """Everything below the head, without checks: ids (B, T) -> h (B, T, C), the family's cache
@@ -120,12 +122,6 @@ class CausalModel(Model):
             ids, shared=Shared(key_mask=key_mask), position_ids=position_ids, state=state, keep="nothing"
         )
         return self.head.forward(self.store, h[:, -1:])[0][:, -1]
-
-    def fast_decoder(self, state):
-        """What computes next_logits on a DecodingState faster, called without the state; None for a
-        family that has none.
-        """
-        return
 
     def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
                  use_cache=True, attention_mask=None):  # fmt: skip

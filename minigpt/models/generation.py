@@ -50,7 +50,7 @@ class CachedLogits:
         block_size = self.model.config.block_size
         if self.state is None:
             self.state = self.model.decoding_state(len(rows))
-            self.next_logits = self.model.fast_decoder(self.state) or partial(self.model.next_logits, state=self.state)
+            self.next_logits = decoder(self.model, self.state)
             self.visible = np.empty((len(rows), block_size), bool)
         starts = [window_start(len(row), block_size) for row in rows]
         if starts != self.starts:
@@ -65,6 +65,16 @@ class CachedLogits:
             position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
         key_mask = self.visible[:, : self.state.length + ids.shape[1]] if self.padded else None
         return self.next_logits(ids, key_mask=key_mask, position_ids=position_ids)
+
+
+def decoder(model, state):
+    """What computes next_logits on a state, called without it: the family's fast decoder, or the model itself.
+
+    A class that is made of a family computes as it says itself, and complex numbers have no maximum.
+    """
+    if vars(type(model)).get("fast_decoder") and model.dtype.kind == "f":
+        return model.fast_decoder(model, state)
+    return partial(model.next_logits, state=state)
 
 
 def uncached_logits(model, rows):

@@ -89,6 +89,7 @@ class GPT(CausalModel):
     """
 
     model_type, config_class = "gpt", GPTConfig
+    fast_decoder = FastDecoder
 
     @staticmethod
     def wire(config):
@@ -125,12 +126,6 @@ class GPT(CausalModel):
         x, blocks = stack_forward(self.blocks, p, x, rng, shared=shared, kv=state and state.kv, keep=keep)
         x, ln_f = self.ln_f.forward(p, x)
         return x, GPTCache(wte, wpe, drop, blocks, ln_f, head=None)
-
-    def fast_decoder(self, state):
-        """A FastDecoder; None for other models made of this one and for dtypes that it can't take,
-        such as complex ones.
-        """
-        return FastDecoder(self, state) if type(self) is GPT and self.dtype.kind == "f" else None
 
     def add_backward(self, g, dlogits, cache):
         """Add the gradients of forward into a store; dlogits (B, T, V)."""

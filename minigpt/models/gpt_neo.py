@@ -29,6 +29,7 @@ from minigpt.layers.recompute import RecomputedCache
 from minigpt.layers.shared import NOTHING_SHARED
 from minigpt.models.base import count_parameters
 from minigpt.models.causal import CausalModel
+from minigpt.models.fast_decoding import FastDecoder
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.embedding import EmbeddingCache, UnembeddingCache
@@ -108,6 +109,7 @@ class GPTNeo(CausalModel):
     """
 
     model_type, config_class = "gpt_neo", GPTNeoConfig
+    fast_decoder = FastDecoder
 
     @staticmethod
     def wire(config):

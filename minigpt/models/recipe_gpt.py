@@ -84,6 +84,7 @@ class RecipeGPT(CausalModel):
     """
 
     model_type, config_class = "recipe_gpt", RecipeGPTConfig
+    fast_decoder = FastDecoder
 
     @staticmethod
     def wire(config):
@@ -129,12 +130,6 @@ class RecipeGPT(CausalModel):
         x, blocks = stack_forward(self.blocks, p, x, rng, shared=shared, kv=state and state.kv, keep=keep)
         x, ln_f = self.ln_f.forward(p, x)
         return x, RecipeGPTCache(wte, smear, wpe, drop, blocks, ln_f, head=None)
-
-    def fast_decoder(self, state):
-        """A FastDecoder; None for other models made of this one and for dtypes that it can't take,
-        such as complex ones.
-        """
-        return FastDecoder(self, state) if type(self) is RecipeGPT and self.dtype.kind == "f" else None
 
     def add_backward(self, g, dlogits, cache):
         """Add the gradients of forward into a store; dlogits (B, T, V)."""

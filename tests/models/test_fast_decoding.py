@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from small_gpt import small_gpt
 
-from minigpt import GPT
+from minigpt import GPT, GPTNeo, GPTNeoConfig
 from minigpt.models import fast_decoding
 from minigpt.models.fast_decoding import FastDecoder, few_rows_product
-from minigpt.models.generation import CachedLogits
+from minigpt.models.generation import CachedLogits, decoder
 from minigpt.sampling import left_pad
 
 V, C, H = 11, 12, 3
@@ -132,20 +132,30 @@ def test_fast_decoder_is_for_the_families_as_they_are(rng):
 
     model = small_gpt(rng)
     state = model.decoding_state(1)
-    assert isinstance(model.fast_decoder(state), FastDecoder)
-    assert isinstance(small_gpt(rng, smear=True).fast_decoder(state), FastDecoder)
-    assert model.astype(np.complex128).fast_decoder(state) is None
-    assert Changed(model.config).fast_decoder(state) is None
+    assert isinstance(decoder(model, state), FastDecoder)
+    assert isinstance(decoder(small_gpt(rng, smear=True), state), FastDecoder)
+    assert decoder(model.astype(np.complex128), state).func.__name__ == "next_logits"
+    assert decoder(Changed(model.config), state).func.__name__ == "next_logits"
 
 
 def test_cached_logits_use_it(rng, monkeypatch):
     """And without it the plain path, to the same logits."""
     model, rows = small_gpt(rng), texts(rng, 3, 2)
     fast = CachedLogits(model)(rows)
-    monkeypatch.setattr(GPT, "fast_decoder", lambda self, state: None)
+    monkeypatch.setattr(GPT, "fast_decoder", None)
     plain = CachedLogits(model)(rows)
     assert (fast != plain).any()  # other roundings
     np.testing.assert_allclose(fast, plain, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [(4,), (1, 6, 3)], ids=str)
+def test_fast_logits_of_gpt_neo(lengths, rng):
+    """Windows in every other layer, no scale, biases of one map alone."""
+    model = GPTNeo(GPTNeoConfig(V, 12, hidden_size=C, num_layers=2, num_heads=H, window_size=3), dtype=np.float64)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    assert isinstance(decoder(model, model.decoding_state(1)), FastDecoder)
+    for expected, logits in both_ways(model, texts(rng, *lengths), 5, rng)[0]:
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -6,7 +6,6 @@ import pytest
 from small_gpt import small_gpt
 
 from minigpt import GPT, MinigptError
-from minigpt.models.causal import CausalModel
 from minigpt.models.fast_decoding import FastDecoder
 from minigpt.models.generation import CachedLogits, contexts, uncached_logits
 from minigpt.sampling import window_start
@@ -34,7 +33,7 @@ def make_gpt(block_size=8, std=0.6, dtype=np.float64, seed=0, **changes):
 def decoder(request, monkeypatch):
     """Cached decoding both ways: fast, and as it is for a family that has no FastDecoder."""
     if request.param == "plain":
-        monkeypatch.setattr(GPT, "fast_decoder", CausalModel.fast_decoder)
+        monkeypatch.setattr(GPT, "fast_decoder", None)
     return request.param
 
 
