@@ -262,3 +262,19 @@ def test_generate_error(ids, kwargs, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 3}, {"top_p": 0.5}], ids=str)
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generate_from_weights_that_are_nan_is_an_error(use_cache, settings):
+    model = make_gpt()
+    model.parameters["h.1.mlp.c_proj.weight"][0, 0] = np.nan
+    with pytest.raises(MinigptError, match="logits of row 0 at step 0: token 0 has nan"):
+        model.generate([[1, 2], [3, 4]], 3, use_cache=use_cache, **settings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", -1), ("seed", "x"), ("stop", 1.5), ("stop", [-1]), ("top_k", 0)])
+def test_stream_checks_its_settings_at_once(name, value):
+    """Before the first token is asked for."""
+    with pytest.raises(MinigptError, match=name):
+        make_gpt().stream([[1]], 3, **{name: value})
