@@ -52,7 +52,8 @@ def guard(run, args):
 def complain(message, code):
     """One line on stderr -> the exit code."""
     with contextlib.suppress(OSError):  # nobody reads that either
-        print(f"{PROGRAM}: {visible(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
+        if sys.stderr is not None:  # as of a program whose stderr was closed when it began
+            print(f"{PROGRAM}: {visible(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
     return code
 
 
@@ -114,4 +115,4 @@ def progress(names):
     """A progress bar over names, on a terminal."""
     from tqdm import tqdm
 
-    return tqdm(names, desc="checking", disable=None, leave=False)
+    return tqdm(names, desc="checking", disable=None if sys.stderr else True, leave=False)

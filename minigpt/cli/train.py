@@ -99,6 +99,8 @@ def run(args):
         if resuming:
             trainer.resume()
             say(f"resuming {one_line(out)} after step {trainer.step} of {config.steps}")
+        else:
+            trainer.set_aside()
         characters = f"{len(corpus.text):,} characters, {trainer.tokenizer.vocab_size} different"
         say(f"text: {one_line(corpus.source)}, {characters}, SHA-256 {corpus.sha256}")
         say(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps")

@@ -4,6 +4,7 @@ be stopped and taken up again.
 
 import dataclasses
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -109,10 +110,17 @@ class Trainer:
         run is at work in the folder, or a checkpoint can't be written.
         """
         with self.lock:
+            self.set_aside()
+            return self.train()
+
+    def set_aside(self):
+        """Move an earlier run out of the folder, which is this trainer's own from then on; `run` does so unless it was
+        done. MinigptError as for run_files.set_aside.
+        """
+        with self.lock:
             if not self.begun:
                 set_aside(self.out, self.tell)
                 self.begun = True
-            return self.train()
 
     def tell(self, message):
         """Pass on a message to `say`, which may be replaced while the trainer lives."""
@@ -124,7 +132,7 @@ class Trainer:
         config, self.began = self.config, time.perf_counter() - self.seconds
         tokens = config.batch_size * config.accumulate * self.model.config.block_size
         options = {"total": config.steps, "initial": self.step, "unit": "step", "dynamic_ncols": True}
-        with tqdm(**options, disable=None if self.bar else True) as bar, StopRequest() as stop:
+        with tqdm(**options, disable=None if self.bar and sys.stderr else True) as bar, StopRequest() as stop:
             if self.step == 0:
                 self.save(LAST)  # so that even a run that is stopped at once can be resumed
             while self.step < config.steps:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -115,6 +116,18 @@ def test_run_whose_output_nobody_reads_goes_on_to_its_end(text, tmp_path, start,
         error = process.stderr.read()
         assert error.count("\n") == 1
         assert "the output can't be written any more (Broken pipe); the run goes on" in error
+
+
+@posix
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full"])
+def test_run_without_streams_or_on_a_full_disk_goes_on_to_its_end(text, tmp_path, tiny, closed):
+    if closed == ">/dev/full" and not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    argv = [sys.executable, "-m", "minigpt", "train", "--data", str(text), "--out", str(tmp_path / "run"), *tiny]
+    command = f"{shlex.join([*argv, '--steps', '10'])} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert saved_step(tmp_path / "run") == 10
 
 
 @posix
