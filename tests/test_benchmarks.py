@@ -157,7 +157,7 @@ def test_our_step_trains(monkeypatch):
 def test_our_step_draws_another_batch_each_time(monkeypatch):
     drawn = []
     monkeypatch.setattr(bench_step, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(GPT, "add_gradients", lambda self, g, ids, *rest, **more: drawn.append(ids.tolist()) or 1.0)
+    monkeypatch.setattr(GPT, "add_gradients", lambda self, g, batch, **more: drawn.append(batch["ids"].tolist()) or 1.0)
     step = bench_step.numpy_step(GPTConfig(11, 5, 1, 2, 8), batch_size=2, threads=1)
     step()
     step()
