@@ -1,10 +1,10 @@
-"""Run all benchmarks, each as a process of its own, and write benchmarks/RESULTS.md with charts
-from their figures.
+"""Run all benchmarks, each as a process of its own,
+and write benchmarks/RESULTS.md with charts from their figures.
 
-    python -m benchmarks                              everything, an hour and a half
-    python -m benchmarks --only step-small memory     some of them; the others' figures stay as they are
-    python -m benchmarks --quick --folder /tmp/b      a smoke run of a few minutes, whose figures mean nothing
-    python -m benchmarks --report-only                RESULTS.md anew from the figures in benchmarks/results/
+    python -m benchmarks                             everything, an hour and a half
+    python -m benchmarks --only step-small memory    some of them; the others' figures stay
+    python -m benchmarks --quick --folder /tmp/b     a smoke run, whose figures mean nothing
+    python -m benchmarks --report-only               RESULTS.md anew from benchmarks/results/
 
 A benchmark is a module with `main(argv)`, which writes JSON, and for the report
 `describe(figures)`, `table(figures)`, `targets(figures)` and `draw(figures)`, as far as it has
@@ -89,8 +89,8 @@ def module_of(name):
 
 
 def has_avx512():
-    """Whether this process's OpenBLAS runs AVX-512 kernels, so that runs held to AVX2 say something
-    new.
+    """Whether this process's OpenBLAS runs AVX-512 kernels,
+    so that runs held to AVX2 say something new.
     """
     return any(library.get("architecture") in AVX512 for library in threadpool_info())
 
@@ -117,8 +117,8 @@ def run(name, results, quick=False, data=None):
 
 
 def read_results(results):
-    """All figures in the folder -> name -> figures, in the order of RUNS. MinigptError for a file
-    that is no JSON.
+    """All figures in the folder -> name -> figures, in the order of RUNS.
+    MinigptError for a file that is no JSON.
     """
     found = {}
     for name in RUNS:
@@ -169,25 +169,19 @@ def machine_section(found):
     parts = ["## Machine", ""]
     for text, names in groups.items():
         machine = json.loads(text)
-        rates = [
-            found[name]["gemm_gflops"] for name in names if "gemm_gflops" in found[name] and name != "ops"
-        ]  # ops: one thread
+        settings = machine.get("environment", {})
+        # that of the ops is of one thread
+        rates = [found[name]["gemm_gflops"] for name in names if "gemm_gflops" in found[name] and name != "ops"]
         rows = [
             ("processor", f"{machine.get('processor', '?')}, {machine.get('cores', '?')} cores"),
             ("system", machine.get("system", "?")),
             ("versions", ", ".join(f"{package} {version}" for package, version in machine.get("versions", {}).items())),
             ("BLAS and its kernels", ", ".join(machine.get("blas", []))),
-            (
-                "environment",
-                ", ".join(f"{key}={value}" for key, value in machine.get("environment", {}).items()) or "nothing set",
-            ),
+            ("environment", ", ".join(f"{key}={value}" for key, value in settings.items()) or "nothing set"),
         ]
         if rates:
-            spread = (
-                f"{min(rates):.0f}"
-                if round(min(rates)) == round(max(rates))
-                else f"{min(rates):.0f} to {max(rates):.0f}"
-            )
+            low, high = f"{min(rates):.0f}", f"{max(rates):.0f}"
+            spread = low if low == high else f"{low} to {high}"
             rows.append(("GEMM, 2048-cube, float32, all cores", f"{spread} GFLOP/s, measured in each run"))
         if len(groups) > 1:
             parts += [f"{', '.join(names)}:", ""]
@@ -220,8 +214,8 @@ def draw(found, folder):
 
 
 def overview(found):
-    """How far each target is kept, as bars: the figure over its limit, turned so that 1 and above
-    is kept. -> Figure, None without targets
+    """How far each target is kept, as bars:
+    the figure over its limit, turned so that 1 and above is kept. -> Figure, None without targets
     """
     from minigpt import plots
 
@@ -231,9 +225,8 @@ def overview(found):
     if not all_targets:
         return None
     all_targets.reverse()
-    values = [
-        max(1 / 16, t.limit / t.figure if t.most else t.figure / t.limit) for t in all_targets
-    ]  # a loss never reached is 0
+    # a loss never reached is 0
+    values = [max(1 / 16, t.limit / t.figure if t.most else t.figure / t.limit) for t in all_targets]
     figure, ax = plots.subplots(width=8.5, height=0.32 * len(values) + 1)
     ax.barh(
         range(len(values)),
@@ -253,8 +246,8 @@ def overview(found):
 
 
 def write_report(folder):
-    """RESULTS.md and charts from folder/results/*.json -> path of RESULTS.md. MinigptError where
-    there are no figures.
+    """RESULTS.md and charts from folder/results/*.json
+    -> path of RESULTS.md. MinigptError where there are no figures.
     """
     from minigpt import plots
 
@@ -271,10 +264,10 @@ def write_report(folder):
 
 
 def main(argv=None):
-    """Run what was asked for and write the report -> exit code, 1 where a benchmark failed, 2 for a
-    mistake in the input.
+    """Run what was asked for and write the report
+    -> exit code, 1 where a benchmark failed, 2 for a mistake in the input.
     """
-    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n\n")[0])
     made.add_argument(
         "--only", nargs="+", choices=tuple(RUNS), metavar="NAME", help=f"of {', '.join(RUNS)} (default: all)"
     )
@@ -302,7 +295,8 @@ def main(argv=None):
     failed = []
     if (limits := thread_settings()) and not (args.quick or args.report_only):
         print(
-            f"benchmarks: {describe_settings(limits)} in the environment; figures are of all cores on both sides, unset it",
+            f"benchmarks: {describe_settings(limits)} in the environment; "
+            "figures are of all cores on both sides, unset it",
             file=sys.stderr,
         )
         return 2

@@ -1,6 +1,5 @@
 """What `import minigpt` takes, against `import numpy`: fresh processes in turn, timed from inside.
-
-python -m benchmarks.bench_import
+Run it with `python -m benchmarks.bench_import`.
 """
 
 import statistics

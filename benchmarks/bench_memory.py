@@ -1,5 +1,5 @@
-"""Peak resident memory of a training process, against PyTorch eager: each side in fresh processes
-of its own, in turn.
+"""Peak resident memory of a training process, against PyTorch eager:
+each side in fresh processes of its own, in turn.
 
     python -m benchmarks.bench_memory --size middle
 
@@ -21,11 +21,12 @@ OURS = {"minigpt": False, "recomputed": True}  # side -> whether blocks are reco
 
 
 def peak_memory():
-    """Bytes that this process has had resident at most. RuntimeError where the system does not say."""
+    """Bytes that this process has had resident at most.
+    RuntimeError where the system does not say.
+    """
     try:
-        with open(
-            "/proc/self/status", encoding="utf-8"
-        ) as file:  # ru_maxrss of Linux includes that of the process that started this one
+        # ru_maxrss of Linux includes that of the process that started this one
+        with open("/proc/self/status", encoding="utf-8") as file:
             return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
@@ -37,8 +38,8 @@ def peak_memory():
 
 
 def child(side, settings, steps):
-    """In a process of its own: import one side and train. -> peak after the imports and after
-    training, in bytes
+    """In a process of its own: import one side and train.
+    -> peak after the imports and after training, in bytes
     """
     settings = dict(settings)
     batch_size, threads = settings.pop("batch_size"), settings.pop("threads")
@@ -60,8 +61,8 @@ def child(side, settings, steps):
 
 
 def train_in_process(side, settings, steps):
-    """child in a fresh process -> its dict. MinigptError with the last line of its errors where it
-    fails.
+    """child in a fresh process -> its dict.
+    MinigptError with the last line of its errors where it fails.
     """
     command = [sys.executable, "-m", "benchmarks.bench_memory", "--child", json.dumps([side, settings, steps])]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -127,7 +128,10 @@ def table(figures):
 
 def describe(figures):
     """What was measured, in a sentence."""
-    return f"Peak resident memory of {figures['steps']} training steps with AdamW, a fresh process a side, the median of {figures['turns']} turns."
+    return (
+        f"Peak resident memory of {figures['steps']} training steps with AdamW, a fresh process a side, "
+        f"the median of {figures['turns']} turns."
+    )
 
 
 def main(argv=None):

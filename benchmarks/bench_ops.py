@@ -56,8 +56,8 @@ class Case(NamedTuple):
 
 
 def cases(quick=False):
-    """The ops at shapes of the small and the middle model, and a few larger ones -> list of Case,
-    made one at a time
+    """The ops at shapes of the small and the middle model, and a few larger ones
+    -> list of Case, made one at a time
     """
     rng = np.random.default_rng(0)
 
@@ -74,7 +74,8 @@ def cases(quick=False):
     ]
     for rows, inputs, outputs in linears[:1] if quick else linears:
         arrays = normal(rows, inputs), normal(inputs, outputs) / np.float32(inputs**0.5), normal(outputs)
-        yield Case("linear", f"({rows}, {inputs}) x ({inputs}, {outputs})", arrays, ops.linear_forward, ops.linear_backward,
+        yield Case("linear", f"({rows}, {inputs}) x ({inputs}, {outputs})", arrays,
+                   ops.linear_forward, ops.linear_backward,
                    lambda torch, x, w, b: torch.addmm(b, x, w), 2 * rows * inputs * outputs)  # fmt: skip
 
     elementwise = {
@@ -118,18 +119,20 @@ def cases(quick=False):
             ("attention, lean", ops.lean_attention_forward, ops.lean_attention_backward),
         ):
             yield Case(form, f"B={B} H={H} T={T} D={D}", arrays, partial(forward, mask=Mask(causal=True)), backward,
-                       lambda torch, *qkv: torch.nn.functional.scaled_dot_product_attention(*qkv, is_causal=True), 4 * B * H * T * T * D)  # fmt: skip
+                       lambda torch, *qkv: torch.nn.functional.scaled_dot_product_attention(*qkv, is_causal=True),
+                       4 * B * H * T * T * D)  # fmt: skip
 
     for tokens, vocab_size, channels in (
         [(384, 65, 128)] if quick else [(384, 65, 128), (2048, 65, 384), (512, 50257, 768)]
     ):
         ids = rng.integers(0, vocab_size, tokens)
-        yield Case("embedding", f"{tokens} of ({vocab_size}, {channels})", (normal(vocab_size, channels),), partial(ops.embedding_forward, ids),
-                   ops.embedding_backward, lambda torch, w, ids=ids: torch.nn.functional.embedding(torch.from_numpy(ids), w))  # fmt: skip
+        yield Case("embedding", f"{tokens} of ({vocab_size}, {channels})", (normal(vocab_size, channels),),
+                   partial(ops.embedding_forward, ids), ops.embedding_backward,
+                   lambda torch, w, ids=ids: torch.nn.functional.embedding(torch.from_numpy(ids), w))  # fmt: skip
     for rows, vocab_size in [(384, 65)] if quick else [(384, 65), (2048, 65), (512, 50257)]:
         ids = rng.integers(0, vocab_size, rows)
-        yield Case("cross-entropy", f"({rows}, {vocab_size})", (normal(rows, vocab_size),), partial(with_targets, targets=ids),
-                   ops.cross_entropy_backward,
+        yield Case("cross-entropy", f"({rows}, {vocab_size})", (normal(rows, vocab_size),),
+                   partial(with_targets, targets=ids), ops.cross_entropy_backward,
                    lambda torch, x, ids=ids: torch.nn.functional.cross_entropy(x, torch.from_numpy(ids)))  # fmt: skip
 
 
@@ -139,8 +142,8 @@ def with_targets(logits, targets):
 
 
 def sides(case, torch=None):
-    """-> pass -> name -> function: "forward" and "backward", each of "minigpt" and, where torch is
-    given, "pytorch".
+    """-> pass -> name -> function: "forward" and "backward", each of "minigpt" and,
+    where torch is given, "pytorch".
     """
     y, cache = case.forward(*case.inputs)
     dy = np.random.default_rng(1).standard_normal(y.shape, np.float32) if y.ndim else np.float32(1)
@@ -200,22 +203,14 @@ def markdown_row(row):
 
 
 def targets(figures):
-    """No limit was set for single ops: the median over all of them, for the report -> list of
-    Target
+    """No limit was set for single ops: the median over all of them, for the report
+    -> list of Target
     """
     ratios = [
         row[d]["speedup"]["median"] for row in figures["ops"] for d in ("forward", "backward") if "speedup" in row[d]
     ]
-    return (
-        [
-            Target(
-                "ops: times as fast as PyTorch, median over ops, forward and backward, one thread",
-                statistics.median(ratios),
-            )
-        ]
-        if ratios
-        else []
-    )
+    what = "ops: times as fast as PyTorch, median over ops, forward and backward, one thread"
+    return [Target(what, statistics.median(ratios))] if ratios else []
 
 
 def table(figures):
@@ -239,12 +234,13 @@ def table(figures):
 
 def describe(figures):
     """What was measured, in a sentence or two."""
-    return f"One thread each; medians of {figures['turns']} turns. GEMM on one thread {figures['gemm_gflops']:.0f} GFLOP/s."
+    rate = f"GEMM on one thread {figures['gemm_gflops']:.0f} GFLOP/s"
+    return f"One thread each; medians of {figures['turns']} turns. {rate}."
 
 
 def draw(figures):
-    """Ratios of all ops as dots on a line, forward and backward -> Figure, or None without
-    PyTorch's side
+    """Ratios of all ops as dots on a line, forward and backward
+    -> Figure, or None without PyTorch's side
     """
     from minigpt import plots
 

@@ -92,8 +92,8 @@ def several(step):
 
 
 def slope(values, seconds, points=3):
-    """The power with which seconds grow at the upper end: a straight line through the last points
-    on log axes. -> float, None for one point
+    """The power with which seconds grow at the upper end:
+    a straight line through the last points on log axes. -> float, None for one point
     """
     if len(values) < 2:
         return None
@@ -142,12 +142,15 @@ def describe(figures):
         f"{NAMES[name]}^{sweep['slope']:.2f}" for name, sweep in figures["sweeps"].items() if sweep["slope"] is not None
     ]
     titles = "; ".join(TITLES[name] for name in figures["sweeps"])
-    return f"{titles}. Medians of {figures['turns']} turns on {figures['threads']} threads. At the upper end seconds grow as {', '.join(slopes)}."
+    return (
+        f"{titles}. Medians of {figures['turns']} turns on {figures['threads']} threads. "
+        f"At the upper end seconds grow as {', '.join(slopes)}."
+    )
 
 
 def draw(figures):
-    """Seconds a step on log axes, a panel a sweep, the slope in the legend -> Figure, or None
-    without a sweep
+    """Seconds a step on log axes, a panel a sweep, the slope in the legend
+    -> Figure, or None without a sweep
     """
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 

@@ -1,5 +1,5 @@
-"""Time of a training step, optimiser included, against PyTorch, eager and compiled, in the same
-process.
+"""Time of a training step, optimiser included, against PyTorch, eager and compiled,
+in the same process.
 
     python -m benchmarks.bench_step                  (needs the `parity` extra for PyTorch's side)
     python -m benchmarks.bench_step --size middle
@@ -50,14 +50,14 @@ def sized(size):
 
 
 def numpy_step(config, batch_size, threads=None, optimizer="adamw", recompute=False):
-    """A function that makes one step of this library's trainer, as the command line would, on as
-    many threads and shards as there are cores.
+    """A function that makes one step of this library's trainer, as the command line would,
+    on as many threads and shards as there are cores.
     """
     keep_freed_memory()
     shards = min(threads or available_cores(), batch_size)
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, 20000).astype(np.uint16)
-    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer, newton_schulz_steps=3, weight_decay=0.1,
-                           recompute=recompute)  # fmt: skip
+    training = TrainConfig(steps=1_000_000, batch_size=batch_size, shards=shards, optimizer=optimizer,
+                           newton_schulz_steps=3, weight_decay=0.1, recompute=recompute)  # fmt: skip
     trainer = Trainer(GPT(config), tokens, tokens, config=training, out="unused", threads=shards, bar=False)
 
     def step():
@@ -69,8 +69,8 @@ def numpy_step(config, batch_size, threads=None, optimizer="adamw", recompute=Fa
 
 
 def torch_steps(config, batch_size, compiled=True):
-    """PyTorch's sides -> name -> function that makes one step. One that can't be compiled here is
-    left out, with a line that says why.
+    """PyTorch's sides -> name -> function that makes one step.
+    One that can't be compiled here is left out, with a line that says why.
     """
     if without_torch():
         return {}
@@ -84,7 +84,8 @@ def torch_steps(config, batch_size, compiled=True):
             sides["compiled"] = step
         except Exception as error:  # no C++ compiler, most often; torch has many kinds of error for it
             print(
-                f"torch.compile does not work here, comparing with eager alone: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                "torch.compile does not work here, comparing with eager alone: "
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             )
     return sides
 
@@ -159,9 +160,11 @@ def describe(figures):
     """What was measured, in a sentence or two."""
     f = figures
     return (
-        f"{f['size']}: {f['layers']} layers, {f['heads']} heads, {f['channels']} channels, vocabulary {f['vocab_size']:,}, T={f['block_size']}, "
-        f"B={f['batch_size']}; minigpt on {f['threads']} threads with {f['optimizer']}. GEMM {f['gemm_gflops']:.0f} GFLOP/s; a step is "
-        f"{f['model_gflop']:.2f} GFLOP, floor {f['model_gflop'] / f['gemm_gflops'] * 1e3:.1f} ms. Model FLOPs count attention "
+        f"{f['size']}: {f['layers']} layers, {f['heads']} heads, {f['channels']} channels, "
+        f"vocabulary {f['vocab_size']:,}, T={f['block_size']}, B={f['batch_size']}; "
+        f"minigpt on {f['threads']} threads with {f['optimizer']}. "
+        f"GEMM {f['gemm_gflops']:.0f} GFLOP/s; a step is {f['model_gflop']:.2f} GFLOP, "
+        f"floor {f['model_gflop'] / f['gemm_gflops'] * 1e3:.1f} ms. Model FLOPs count attention "
         "whole (PaLM, appendix B), also where blocks that the mask hides are skipped."
     )
 

@@ -1,7 +1,7 @@
-"""Time to a loss on tiny Shakespeare, against nanoGPT's recipe for a CPU in PyTorch on the same
-machine (benchmarks/nanogpt.py).
+"""Time to a loss on tiny Shakespeare,
+against nanoGPT's recipe for a CPU in PyTorch on the same machine (benchmarks/nanogpt.py).
 
-    python -m benchmarks.bench_time_to_loss           nanoGPT's recipe, then our presets `quick` and `default`, and SHORT
+    python -m benchmarks.bench_time_to_loss           nanoGPT's recipe, `quick`, `default`, SHORT
     python -m benchmarks.bench_time_to_loss --best    and `best`, ten minutes
 
 Each run is a process of its own, one after another, A B A B .... Seconds are those of training with
@@ -31,15 +31,15 @@ from minigpt.training import PRESETS, read_metrics
 
 PRESETS_TO_RUN = ("quick", "default")
 BEST_SECONDS = 600
-# A run that is meant to end at nanoGPT's loss as soon as it can: a smaller model than `quick`, with
-# shorter windows, and its rate at zero by then
+# A run that is meant to end at nanoGPT's loss as soon as it can:
+# a smaller model than `quick`, with shorter windows, and its rate at zero by then
 SHORT = ["--preset", "quick", "--n-layer", "2", "--block-size", "64", "--steps", "450"]
 SHORT += ["--eval-interval", "450", "--save-interval", "450"]
 
 
 def run(command):
-    """Run a command to its end -> its output, seconds. MinigptError with the last line of its
-    errors where it fails.
+    """Run a command to its end -> its output, seconds.
+    MinigptError with the last line of its errors where it fails.
     """
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
@@ -50,8 +50,8 @@ def run(command):
 
 
 def run_nanogpt(folder, changes):
-    """PyTorch's side in a process, on the tokens in the folder -> dict of benchmarks.nanogpt.train,
-    and `process`, the seconds from start to exit
+    """PyTorch's side in a process, on the tokens in the folder
+    -> dict of benchmarks.nanogpt.train, and `process`, the seconds from start to exit
     """
     output, seconds = run(
         ["benchmarks.nanogpt", str(folder / "train.npy"), str(folder / "validation.npy"), json.dumps(changes)]
@@ -60,8 +60,8 @@ def run_nanogpt(folder, changes):
 
 
 def run_ours(data, out, options):
-    """`minigpt train` in a process -> seconds and validation loss at the end, rows of its
-    validation losses, and `process`.
+    """`minigpt train` in a process -> seconds and validation loss at the end,
+    rows of its validation losses, and `process`.
     """
     _, seconds = run(["minigpt", "train", "--data", str(data), "--out", str(out), *options])
     rows = [
@@ -83,8 +83,8 @@ def loss_within(rows, seconds):
 
 
 def plan(args):
-    """What our side runs: name -> options of `minigpt train`. Presets that are not there are left
-    out, with a line.
+    """What our side runs: name -> options of `minigpt train`.
+    Presets that are not there are left out, with a line.
     """
     wanted = {preset: ["--preset", preset] for preset in args.presets} | (
         {"best": ["--preset", "best"]} if args.best else {}
@@ -128,8 +128,8 @@ def tell(name, runs):
 
 
 def compare(figures):
-    """What each of our runs comes to beside nanoGPT's of the same turn -> name -> medians over
-    turns, in which a loss not reached is inf.
+    """What each of our runs comes to beside nanoGPT's of the same turn
+    -> name -> medians over turns, in which a loss not reached is inf.
     """
     found = {}
     for name, runs in figures["runs"].items():
@@ -141,9 +141,8 @@ def compare(figures):
         if name != "nanogpt" and pairs:
             times = [time_to(ours["rows"], theirs["val_loss"]) for ours, theirs in pairs]
             losses = [loss_within(ours["rows"], theirs["seconds"]) for ours, theirs in pairs]
-            times, losses = (
-                [math.inf if value is None else value for value in values] for values in (times, losses)
-            )  # never, and none yet
+            # never, and none yet
+            times, losses = ([math.inf if value is None else value for value in values] for values in (times, losses))
             row["to_its_loss"] = statistics.median(times)
             row["share"] = statistics.median(t / theirs["seconds"] for t, (_, theirs) in zip(times, pairs))
             row["in_its_time"] = statistics.median(losses)
@@ -207,9 +206,10 @@ def table(figures):
 def describe(figures):
     """What was measured, in a sentence."""
     return (
-        f"Text of SHA-256 {figures['text'][:12]}..., {figures['turns']} run(s) each, in turn. Losses are measured at the steps that a run evaluates: "
-        "a time to a loss is that of the first one not above it. Each side is scored on the "
-        "whole validation split, in windows of its own length (nanoGPT's is 64)."
+        f"Text of SHA-256 {figures['text'][:12]}..., {figures['turns']} run(s) each, in turn. "
+        "Losses are measured at the steps that a run evaluates: a time to a loss is that of the first one "
+        "not above it. Each side is scored on the whole validation split, "
+        "in windows of its own length (nanoGPT's is 64)."
     )
 
 

@@ -1,5 +1,5 @@
-"""What the benchmarks share: taking turns, the machine's own rates, and a record of how it was set
-up.
+"""What the benchmarks share: taking turns, the machine's own rates,
+and a record of how it was set up.
 
 The speed of a shared machine wanders by a quarter from minute to minute; a ratio within a second
 does not. So both sides take turns, A B A B ..., and the figure is the median of the turns' ratios.
@@ -48,11 +48,11 @@ def timed(function):
 
 
 def take_turns(sides, turns, calls=1, warm_up=3, between=None, pause=PAUSE):
-    """Time functions in turn. sides: name -> function; calls: of each a turn; between: called
-    before each turn -> name -> seconds a call, by turn.
+    """Time functions in turn. sides: name -> function; calls: of each a turn;
+    between: called before each turn -> name -> seconds a call, by turn.
 
-    Each turn begins with a pause and a call that is not timed: caches, and threads that have gone
-    to sleep, are the side's own again.
+    Each turn begins with a pause and a call that is not timed:
+    caches, and threads that have gone to sleep, are the side's own again.
     """
     for side in sides.values():
         for _ in range(warm_up):
@@ -100,8 +100,8 @@ class Target(NamedTuple):
 
 
 def markdown(columns, rows):
-    """A table of strings and numbers in Markdown, columns padded so that it reads well in a
-    terminal too.
+    """A table of strings and numbers in Markdown,
+    columns padded so that it reads well in a terminal too.
     """
     cells = padded((columns, *rows), left=range(len(columns)))
     lines = ["| " + " | ".join(row) + " |" for row in cells]
@@ -131,8 +131,8 @@ def gemm_rate(n=2048, tries=3):
 
 
 def memory_bandwidth(size=1 << 28, tries=5):
-    """Bytes/s that all cores together read from memory, the best of a few tries of four ways, so
-    that it is no less than what decoding could use.
+    """Bytes/s that all cores together read from memory, the best of a few tries of four ways,
+    so that it is no less than what decoding could use.
 
     A row that fits into no cache: its largest value, a stretch a thread; its product with itself,
     in BLAS; and as a matrix times a vector, from both sides, which two BLAS threads read fastest
@@ -153,8 +153,8 @@ def memory_bandwidth(size=1 << 28, tries=5):
 
 
 def model_flops(config, tokens):
-    """FLOPs of a training step: 6 for each matmul parameter and token, 12 layers C T for attention
-    (PaLM, arXiv:2204.02311, appendix B).
+    """FLOPs of a training step: 6 for each matmul parameter and token,
+    12 layers C T for attention (PaLM, arXiv:2204.02311, appendix B).
     """
     C, T = config.n_embd, config.block_size
     matmul = config.n_layer * 12 * C * C + C * config.vocab_size
@@ -162,8 +162,8 @@ def model_flops(config, tokens):
 
 
 def machine():
-    """What the figures were measured on: processor, cores, libraries, and settings of the
-    environment that change a product's speed -> dict
+    """What the figures were measured on: processor, cores, libraries,
+    and settings of the environment that change a product's speed -> dict
     """
     versions = {}
     for package in ("numpy", "torch", "transformers"):
@@ -220,7 +220,7 @@ def new_file(text):
 
 def parser(description):
     """A parser with --json, which every benchmark has."""
-    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    made = argparse.ArgumentParser(description=description.partition("\n\n")[0])
     made.add_argument(
         "--json", type=new_file, metavar="FILE", help="write the figures here as well (default: only print them)"
     )
@@ -228,8 +228,8 @@ def parser(description):
 
 
 def command(argv):
-    """What a reader types to run this benchmark again: the process's arguments without --json and
-    --data, whose files are the machine's own.
+    """What a reader types to run this benchmark again:
+    the process's arguments without --json and --data, whose files are the machine's own.
     """
     words, skip = [], False
     for word in argv[1:]:
@@ -240,8 +240,8 @@ def command(argv):
 
 
 def write_json(path, figures):
-    """Write figures with the machine's description and the command that made them, where a path is
-    given.
+    """Write figures with the machine's description and the command that made them,
+    where a path is given.
     """
     if path:
         with open(path, "w", encoding="utf-8") as file:

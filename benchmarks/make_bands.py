@@ -1,7 +1,7 @@
 """Make the band of a preset: what is normal for its losses, over seeds (minigpt.training.bands).
 
-    python -m benchmarks.make_bands PRESET --seeds 5 --data FILE           runs of seeds 1 to 5, one after another, in a temporary folder
-    python -m benchmarks.make_bands PRESET --from DIR DIR DIR              from finished runs instead
+    python -m benchmarks.make_bands PRESET --seeds 5 --data FILE    runs of seeds 1 to 5, one by one
+    python -m benchmarks.make_bands PRESET --from DIR DIR DIR       from finished runs instead
     python -m benchmarks.make_bands PRESET --data FILE --steps 100 --out band.json
 
 Options that stand in no line of the help go to `minigpt train`. With several --data, every seed is
@@ -22,7 +22,7 @@ from minigpt.training.bands import FEWEST, FOLDER, make_band, read_band, write_b
 def main(argv=None):
     """Make the runs, unless they are given, and write the band -> exit code."""
     made = argparse.ArgumentParser(
-        prog="python -m benchmarks.make_bands", description=__doc__.splitlines()[0], allow_abbrev=False
+        prog="python -m benchmarks.make_bands", description=__doc__.partition("\n\n")[0], allow_abbrev=False
     )
     made.add_argument("preset", metavar="PRESET", help="name of a preset")
     made.add_argument("--seeds", type=int, default=5, metavar="N", help="runs, of seeds 1 to N (default: 5)")
@@ -63,16 +63,8 @@ def make(args, train_options):
                     )
                     options = [] if data is None else ["--data", data]
                     print(f"\n{args.preset}, seed {seed}" + f", {data}" * (data is not None), flush=True)
-                    options += [
-                        "--preset",
-                        args.preset,
-                        "--seed",
-                        str(seed),
-                        "--out",
-                        str(folders[-1]),
-                        "--resume",
-                        *train_options,
-                    ]
+                    options += ["--preset", args.preset, "--seed", str(seed), "--out", str(folders[-1])]
+                    options += ["--resume", *train_options]
                     code = cli.main(["train", *options])
                     if code:
                         return code
@@ -84,7 +76,8 @@ def make(args, train_options):
         *(getattr(band.val, name) for name in ("steps", "mean", "least", "largest", "low", "high"))
     ):
         print(
-            f"step {step:>6.0f}: validation loss {mean:.4f}, {least:.4f} to {largest:.4f}; normal: {low:.4f} to {high:.4f}"
+            f"step {step:>6.0f}: validation loss {mean:.4f}, {least:.4f} to {largest:.4f}; "
+            f"normal: {low:.4f} to {high:.4f}"
         )
     return 0
 

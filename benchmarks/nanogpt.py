@@ -1,5 +1,5 @@
-"""nanoGPT's recipe for tiny Shakespeare on a CPU, in PyTorch: PyTorch's side of
-benchmarks/bench_time_to_loss.py, a process of its own.
+"""nanoGPT's recipe for tiny Shakespeare on a CPU, in PyTorch:
+PyTorch's side of benchmarks/bench_time_to_loss.py, a process of its own.
 
     python -m benchmarks.nanogpt TRAIN.npy VALIDATION.npy '{"steps": 2000}'
 
@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from benchmarks.torch_gpt import TorchGPT, adamw
 
-RECIPE = {"steps": 2000, "batch_size": 12, "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128, "lr": 1e-3, "min_lr": 1e-4, "warmup": 100,
+RECIPE = {"steps": 2000, "batch_size": 12, "block_size": 64, "n_layer": 4, "n_head": 4, "n_embd": 128,
+          "lr": 1e-3, "min_lr": 1e-4, "warmup": 100,
           "eval_interval": 250, "eval_iters": 20, "clip": 1.0, "seed": 1337}  # fmt: skip
 
 
@@ -62,8 +63,8 @@ def estimate(model, splits, recipe):
 
 @torch.no_grad()
 def whole_loss(model, tokens, block_size, batch_size=64):
-    """Mean loss over consecutive windows of a whole split, as minigpt.training.evaluate measures
-    it.
+    """Mean loss over consecutive windows of a whole split,
+    as minigpt.training.evaluate measures it.
     """
     windows = (len(tokens) - 1) // block_size
     ids = torch.from_numpy(tokens[: windows * block_size].astype(np.int64)).view(windows, block_size)
@@ -75,8 +76,8 @@ def whole_loss(model, tokens, block_size, batch_size=64):
 
 
 def train(train_tokens, val_tokens, recipe, vocab_size):
-    """The run -> dict: seconds with nanoGPT's evaluations, val_loss of the whole split at the end
-    (untimed), and rows of step, seconds, estimates.
+    """The run -> dict: seconds with nanoGPT's evaluations,
+    val_loss of the whole split at the end (untimed), and rows of step, seconds, estimates.
     """
     torch.manual_seed(recipe["seed"])
     shape = {field: recipe[field] for field in ("block_size", "n_layer", "n_head", "n_embd")}
@@ -100,7 +101,8 @@ def train(train_tokens, val_tokens, recipe, vocab_size):
                 }
             )
             print(
-                f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, {rows[-1]['seconds']:.1f} s",
+                f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, "
+                f"{rows[-1]['seconds']:.1f} s",
                 flush=True,
             )
         if step == recipe["steps"]:

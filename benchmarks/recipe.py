@@ -1,9 +1,9 @@
-"""What a recipe's ideas are worth at this size: short runs in PyTorch, where an idea is a line and
-needs no backward, three seeds each.
+"""What a recipe's ideas are worth at this size:
+short runs in PyTorch, where an idea is a line and needs no backward, three seeds each.
 
     python -m benchmarks.recipe --data FILE
     python -m benchmarks.recipe --only base "squared ReLU" --seeds 0
-    python -m benchmarks.recipe --long --seeds 1           what is left of a few of them after as many steps as `default` makes
+    python -m benchmarks.recipe --long --seeds 1    a few of them, for as many steps as `default`
 
 The base is the model and the recipe of our preset `default`, for fewer steps; each variant changes
 one thing. What earned its place was then written into the library with a backward by hand;
@@ -33,7 +33,8 @@ from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, available_cores
 
 BASE = {
-    "steps": 250, "warmup": 15, "layers": 4, "heads": 2, "channels": 128, "time": 128, "batch": 8, "lr": 5e-3, "muon_lr": 0.015,
+    "steps": 250, "warmup": 15, "layers": 4, "heads": 2, "channels": 128, "time": 128, "batch": 8,
+    "lr": 5e-3, "muon_lr": 0.015,
     "polynomials": 3, "positions": "rotary", "norm": "layer", "activation": "gelu", "tied": True, "qk_norm": True,
     "smear": True, "token_shift": False, "value_residual": False, "bigrams": False, "first_half": None, "cosine": False,
 }  # fmt: skip
@@ -186,9 +187,8 @@ def train(path, changes, seed):
     losses = []
     for step in range(c.steps):
         done = max(0.0, (step - c.warmup) / max(1, c.steps - 1 - c.warmup))
-        factor = min(1.0, (step + 1) / (c.warmup + 1)) * (
-            0.1 + 0.45 * (1 + math.cos(math.pi * done)) if c.cosine else 1 - done
-        )
+        decayed = 0.1 + 0.45 * (1 + math.cos(math.pi * done)) if c.cosine else 1 - done
+        factor = min(1.0, (step + 1) / (c.warmup + 1)) * decayed
         T, B = c.first_half if c.first_half and step < c.steps // 2 else (c.time, c.batch)
         starts = torch.randint(0, len(tokens) - T, (B,), generator=generator)
         loss = loss_of(tokens[starts[:, None] + torch.arange(T + 1)])
@@ -261,12 +261,13 @@ def table(figures):
 def describe(figures):
     """What was measured, in a sentence."""
     seeds = ", ".join(map(str, figures["seeds"]))
-    return f"Variants of preset `default`, one change each, {figures['steps']:,} steps in PyTorch, seed{'s' * (len(figures['seeds']) > 1)} {seeds}."
+    plural = "seeds" if len(figures["seeds"]) > 1 else "seed"
+    return f"Variants of preset `default`, one change each, {figures['steps']:,} steps in PyTorch, {plural} {seeds}."
 
 
 def draw(figures):
-    """A panel a variant, best first: its training loss less the base's of the same seed, and the
-    difference in validation -> Figure, or None
+    """A panel a variant, best first: its training loss less the base's of the same seed,
+    and the difference in validation -> Figure, or None
 
     None without a base. Thin lines are seeds, the thick one is their mean.
     """

@@ -1,5 +1,5 @@
-"""The same GPT in PyTorch, for benchmarks and tests to compare with: names of its parameters are
-ours, weights are (out, in).
+"""The same GPT in PyTorch, for benchmarks and tests to compare with:
+names of its parameters are ours, weights are (out, in).
 """
 
 import torch
@@ -60,8 +60,8 @@ def training_step(config, batch_size, threads, compiled=False):
     """A function that makes one step in PyTorch: draw a batch, loss, backward, clip, fused AdamW.
     -> function of no arguments, which returns the loss
 
-    config: a minigpt.GPTConfig or anything with its fields; compiled: whether forward pass and loss
-    go through torch.compile.
+    config: a minigpt.GPTConfig or anything with its fields;
+    compiled: whether forward pass and loss go through torch.compile.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)

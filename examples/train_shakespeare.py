@@ -1,5 +1,5 @@
-"""Train a small GPT on tiny Shakespeare and print what it writes: a few minutes on two cores, no
-GPU.
+"""Train a small GPT on tiny Shakespeare and print what it writes:
+a few minutes on two cores, no GPU.
 
     python examples/train_shakespeare.py
     python examples/train_shakespeare.py --preset nanogpt-cpu --out runs/nanogpt

@@ -37,9 +37,8 @@ def read_bytes(path, largest=None):
     try:
         with open(path, "rb") as file:
             size, parts = os.fstat(file.fileno()).st_size, []
-            while size <= largest and (
-                part := file.read(size + 1 if not parts else 1 << 20)
-            ):  # a pipe or device says 0
+            # a pipe or device says 0
+            while size <= largest and (part := file.read(size + 1 if not parts else 1 << 20)):
                 parts.append(part)
                 size = max(size, sum(map(len, parts)))
     except FileNotFoundError:

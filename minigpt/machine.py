@@ -115,8 +115,7 @@ def keep_freed_memory():
         return False
     # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX of malloc.h
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-    done = [
-        mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)
-    ]  # older glibc refuses more than 32 MiB
+    # older glibc refuses more than 32 MiB
+    done = [mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)]
     done += [mallopt(trim_threshold, (1 << 31) - 1), mallopt(arena_max, 1)]
     return all(done)

@@ -16,7 +16,8 @@ ROOM = 1 << 16  # new tokens that decoding has room for from the start; past the
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn, and where a text ends. MinigptError names a setting out of its range.
+    """How tokens are drawn, and where a text ends.
+    MinigptError names a setting out of its range.
     """
 
     temperature: float = 1.0  # by which logits are divided; 0 is greedy

@@ -8,8 +8,8 @@ SIZES = {"vocab_size": 11, "block_size": 9, "n_layer": 2, "n_head": 3, "n_embd":
 
 
 def small_gpt(rng=None, *, std=0.5, dtype=np.float64, seed=1, **changes):
-    """A GPT of SIZES, or a RecipeGPT where `changes` ask for one; with weights of normal(0, std)
-    where a generator is given.
+    """A GPT of SIZES, or a RecipeGPT where `changes` ask for one;
+    with weights of normal(0, std) where a generator is given.
     """
     family, config = gpt_or_recipe(SIZES | changes)
     model = family(config, seed, dtype)

@@ -29,10 +29,11 @@ from minigpt.errors import MinigptError
 ROOT = Path(__file__).parents[1]
 
 STEP = {
-    "machine": {"processor": "Abacus", "cores": 2, "versions": {"numpy": "9.9"}, "blas": ["beads (wood)"], "environment": {"OMP_NUM_THREADS": "2"}},
+    "machine": {"processor": "Abacus", "cores": 2, "versions": {"numpy": "9.9"}, "blas": ["beads (wood)"],
+                "environment": {"OMP_NUM_THREADS": "2"}},
     "command": "python -m benchmarks.bench_step --size small",
-    "size": "small", "layers": 4, "heads": 4, "channels": 128, "vocab_size": 65, "block_size": 64, "batch_size": 12, "optimizer": "adamw",
-    "threads": 2,
+    "size": "small", "layers": 4, "heads": 4, "channels": 128, "vocab_size": 65, "block_size": 64,
+    "batch_size": 12, "optimizer": "adamw", "threads": 2,
     "gemm_gflops": 100.0, "model_gflop": 4.0,
     "ms": {"minigpt": 50.0, "eager": 75.0, "compiled": 60.0},
     "least_ms": {"minigpt": 49.0, "eager": 74.0, "compiled": 59.0},
@@ -53,7 +54,8 @@ def rows(*measured):
 LOSS = {
     "text": "f" * 64, "turns": 1, "options": {"quick": ["--preset", "quick"], "best": ["--preset", "best"]},
     "runs": {
-        "nanogpt": [{"seconds": 150.0, "val_loss": 1.9, "rows": [{"step": 250, "seconds": 80.0, "val_loss": 2.3}], "process": 152.0}],
+        "nanogpt": [{"seconds": 150.0, "val_loss": 1.9, "rows": [{"step": 250, "seconds": 80.0, "val_loss": 2.3}],
+                     "process": 152.0}],
         "quick": [{"seconds": 30.0, "val_loss": 1.8, "rows": rows((9, 15, 2), (18, 30, 1.8)), "process": 31.0}],
         "best": [{"seconds": 590.0, "val_loss": 1.51, "rows": rows((9, 140, 1.6), (18, 590, 1.51)), "process": 600.0}],
     },
@@ -65,7 +67,8 @@ MEMORY = {
 }
 SCALE = {
     "turns": 3, "threads": 2, "memory": {"GPT-2 124M": 5 * 2**30},
-    "sweeps": {"C": {"values": [64, 128, 256], "seconds": [0.01, 0.04, 0.16], "model_gflop": [1.0, 4.0, 16.0], "gemm_gflops": 100.0, "slope": 2.0}},
+    "sweeps": {"C": {"values": [64, 128, 256], "seconds": [0.01, 0.04, 0.16], "model_gflop": [1.0, 4.0, 16.0],
+                     "gemm_gflops": 100.0, "slope": 2.0}},
 }  # fmt: skip
 
 
@@ -269,8 +272,8 @@ def test_ops_are_what_they_say():
         functions = bench_ops.sides(case)
         functions["forward"]["minigpt"]()
         functions["backward"]["minigpt"]()
-    assert {"linear", "gelu_tanh", "gelu", "relu", "silu", "layernorm", "rmsnorm", "softmax", "attention, plain", "attention, lean", "embedding",
-            "cross-entropy"} == names  # fmt: skip
+    assert {"linear", "gelu_tanh", "gelu", "relu", "silu", "layernorm", "rmsnorm", "softmax", "attention, plain",
+            "attention, lean", "embedding", "cross-entropy"} == names  # fmt: skip
 
 
 @pytest.mark.parity
@@ -346,13 +349,15 @@ DECODING = {
             "tokens": 40, "rates": [4e10] * 3, "seconds": {"minigpt": [1.0, 0.9, 1.1], "transformers": [2.0] * 3},
         },
         "batch 8": {"tokens": 160, "rates": [4e10] * 3, "seconds": {"minigpt": [1.0] * 3, "transformers": [2.1] * 3}},
-        "prefill of 9": {"tokens": 1, "rates": [4e10] * 3, "seconds": {"minigpt": [0.2] * 3, "transformers": [0.1] * 3}},
+        "prefill of 9": {
+            "tokens": 1, "rates": [4e10] * 3, "seconds": {"minigpt": [0.2] * 3, "transformers": [0.1] * 3},
+        },
     },
 }  # fmt: skip
 
 
 def test_decoding_targets():
-    """Bytes a second are compared with the rate of their own turn: 40 of 80, 80 of 80, 50 of 100."""
+    """Bytes a second are compared with their own turn's rate: 40 of 80, 80 of 80, 50 of 100."""
     found = {target.what.removeprefix("decoding, gpt2"): target for target in bench_generate.targets(DECODING)}
     assert {what: (pytest.approx(target.figure), target.met) for what, target in found.items()} == {
         ", batch 1: as fast as transformers": (2.5, None),
@@ -438,19 +443,16 @@ def test_recipe_base_is_our_default(rng):
         "polynomials": "newton_schulz_steps",
     }
     assert {name: base[name] for name in same} == {name: training[field] for name, field in same.items()}
-    assert base["time"] == model["block_size"] and all(
-        base[name] == model[name] for name in ("positions", "qk_norm", "smear")
-    )
+    assert base["time"] == model["block_size"]
+    assert all(base[name] == model[name] for name in ("positions", "qk_norm", "smear"))
     assert (training["schedule"], training["final_lr"]) == ("linear", 0.0)
     x = rng.standard_normal((6, 4))
     coefficients = recipe.polynomials(base["polynomials"])
     orthogonal = recipe.orthogonalise(torch.from_numpy(x), coefficients).numpy()
     np.testing.assert_allclose(orthogonal, newton_schulz(x, base["polynomials"]), rtol=0, atol=1e-6)
     theirs.smear.data.normal_()  # nothing is smeared at first
-    ours, weights = (
-        RecipeGPT(RecipeGPTConfig(11, **model)),
-        {name: value.detach().numpy() for name, value in theirs.named_parameters()},
-    )
+    ours = RecipeGPT(RecipeGPTConfig(11, **model))
+    weights = {name: value.detach().numpy() for name, value in theirs.named_parameters()}
     p = ours.parameters
     p["wte.weight"][...], p["smear.weight"][...] = weights["wte"], weights["smear"]
     for i in range(model["n_layer"]):
@@ -494,8 +496,9 @@ def test_report_from_figures(folder):
     write(folder, step_small=STEP, time_to_loss=LOSS, memory=MEMORY, scale=SCALE)
     assert program.main(["--report-only", "--folder", str(folder)]) == 0
     text = (folder / "RESULTS.md").read_text(encoding="utf-8")
-    for part in ("Abacus, 2 cores", "beads (wood)", "OMP_NUM_THREADS=2", "100 GFLOP/s", "numpy 9.9", "`python -m benchmarks.bench_step --size small`",
-                 "at least 1.15", "1.50 (80% of 5 turns: 1.40 to 1.60)", "at most 0.167", "1,200", "C^2.00"):  # fmt: skip
+    for part in ("Abacus, 2 cores", "beads (wood)", "OMP_NUM_THREADS=2", "100 GFLOP/s", "numpy 9.9",
+                 "`python -m benchmarks.bench_step --size small`", "at least 1.15",
+                 "1.50 (80% of 5 turns: 1.40 to 1.60)", "at most 0.167", "1,200", "C^2.00"):  # fmt: skip
         assert part in text, part
     assert (
         text.index("## Machine")

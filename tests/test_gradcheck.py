@@ -20,8 +20,8 @@ METHODS = pytest.mark.parametrize("method", ["complex", "central"])
 
 @pytest.fixture
 def inputs(rng):
-    """x, weight and bias of a linear map; the weight has more than 64 numbers, so it is checked by
-    samples.
+    """x, weight and bias of a linear map;
+    the weight has more than 64 numbers, so it is checked by samples.
     """
     return rng.standard_normal((3, 11)), rng.standard_normal((11, 11)), rng.standard_normal(11)
 
@@ -108,9 +108,8 @@ def test_check_op_refuses_a_wrong_number_of_gradients(inputs, rng):
         check_op(linear_forward, lambda dy, c: (*linear_backward(dy, c), None), inputs)
     with pytest.raises(MinigptError, match="2 gradients and none for input 2"):
         check_op(linear_forward, lambda dy, c: linear_backward(dy, c)[:2], inputs)
-    with pytest.raises(
-        MinigptError, match="1 gradients and none for input 1"
-    ):  # the weight comes second: dweight would be taken for that of ids
+    # the weight comes second: dweight would be taken for that of ids
+    with pytest.raises(MinigptError, match="1 gradients and none for input 1"):
         check_op(embedding_forward, embedding_backward, (np.array([1, 2]), rng.standard_normal((5, 3))))
     with pytest.raises(MinigptError, match="nothing to check"):
         check_op(linear_forward, lambda dy, c: (None, None, None), inputs)
@@ -134,8 +133,8 @@ def test_check_op_leaves_its_inputs_alone(inputs):
 
 
 def test_error_is_measured_against_the_largest_gradient(rng):
-    """Rounding in an array whose gradient is zero in theory is compared with 1e-3 of the model's
-    largest gradient.
+    """Rounding in an array whose gradient is zero in theory is compared with 1e-3 of the
+    model's largest gradient.
     """
     arrays = {"big": np.array([3.0]), "zero": np.array([1.0])}
     analytic = {"big": np.array([6.0]), "zero": np.array([6e-14])}

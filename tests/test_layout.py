@@ -105,7 +105,8 @@ def test_matplotlib_is_imported_by_plots_alone(name):
 def test_import_minigpt_is_light():
     """Heavy modules come when they are used."""
     heavy = {"matplotlib", "safetensors", "torch", "transformers", "tqdm", "threadpoolctl", "platformdirs"}
-    code = "import sys, numpy; print('numpy.random' in sys.modules); import minigpt; print(*sys.modules)"  # early versions import it themselves
+    # early versions import it themselves
+    code = "import sys, numpy; print('numpy.random' in sys.modules); import minigpt; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)
     early, modules = done.stdout.splitlines()
     assert heavy.isdisjoint(modules.split())
@@ -140,6 +141,14 @@ def test_global_random_state_is_not_used(name):
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np.random":
             assert node.attr in ("default_rng", "Generator", "SeedSequence", "PCG64"), node.lineno
+
+
+@files()
+def test_files_and_functions_are_short(name):
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 50, node.name
 
 
 def public(body, prefix=""):

@@ -1,4 +1,6 @@
-"""The mutation score's own machinery: what it plants, and that its list of equivalents is not stale."""
+"""The mutation score's own machinery:
+what it plants, and that its list of equivalents is not stale.
+"""
 
 import sys
 import types

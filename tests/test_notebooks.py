@@ -1,5 +1,5 @@
-"""The notebooks run from top to bottom, stand in the repository as they ran, and define nothing
-that minigpt defines.
+"""The notebooks run from top to bottom, stand in the repository as they ran,
+and define nothing that minigpt defines.
 """
 
 import ast
@@ -35,8 +35,8 @@ def code_cells(path):
 
 
 def check_outputs(cells):
-    """Every cell ran, in order, without an error and without a word on stderr; some showed
-    something.
+    """Every cell ran, in order, without an error and without a word on stderr;
+    some showed something.
     """
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]

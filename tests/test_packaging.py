@@ -1,4 +1,6 @@
-"""What setup.cfg promises: the oldest versions that are tested are those it allows, and a wheel lacks no file."""
+"""What setup.cfg promises: the oldest versions that are tested are those it allows,
+and a wheel lacks no file.
+"""
 
 import configparser
 from pathlib import Path

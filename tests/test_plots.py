@@ -69,8 +69,8 @@ def test_loss_curve_of_two_runs_has_two_colours():
 
 
 def make_band(rng):
-    """A band of five invented runs, evaluated at steps 20 and 40, training loss averaged over 20
-    steps.
+    """A band of five invented runs, evaluated at steps 20 and 40,
+    training loss averaged over 20 steps.
     """
     made = [interval(steps, 3 + rng.random((5, len(steps)))) for steps in ([10, 20, 40], [20, 40])]
     train, val = (Interval(**{name: np.array(values) for name, values in columns.items()}) for columns in made)

@@ -53,8 +53,8 @@ def test_probabilities_with_top_k(top_k, expected):
 
 @pytest.mark.parametrize(
     ("top_p", "expected"),
-    [(1e-9, [1, 0, 0, 0]), (0.39, [1, 0, 0, 0]), (0.41, [4 / 7, 0, 3 / 7, 0]), (0.69, [4 / 7, 0, 3 / 7, 0]), (0.75, [4 / 9, 0, 3 / 9, 2 / 9]),
-     (0.95, P[0]), (1, P[0]), (1.0, P[0])],
+    [(1e-9, [1, 0, 0, 0]), (0.39, [1, 0, 0, 0]), (0.41, [4 / 7, 0, 3 / 7, 0]), (0.69, [4 / 7, 0, 3 / 7, 0]),
+     (0.75, [4 / 9, 0, 3 / 9, 2 / 9]), (0.95, P[0]), (1, P[0]), (1.0, P[0])],
 )  # fmt: skip
 def test_probabilities_with_top_p(top_p, expected):
     np.testing.assert_allclose(token_probabilities(LOGITS, top_p=top_p)[0], expected, rtol=1e-12)
@@ -194,7 +194,9 @@ def test_decode_hands_on_the_growing_rows():
 
 @pytest.mark.parametrize("stop", [7, [7], [7, 8], np.array([8, 7]), (7,)])
 def test_decode_stops_when_every_row_has(stop):
-    """The first row ends at the second step and repeats its stop id; the second ends at the fourth."""
+    """The first row ends at the second step and repeats its stop id;
+    the second ends at the fourth.
+    """
     script = scripted([1, 2], [7, 3], [4, 4], [5, 7], [6, 6])
     assert run(script, [[0], [0]], 9, stop=stop) == [[1, 2], [7, 3], [7, 4], [7, 7]]
 
@@ -339,10 +341,8 @@ def test_window_keeps_half_to_all_of_the_block(block_size, length):
         assert start == 0
     else:
         assert max(1, block_size // 2) <= length - start <= block_size
-    assert start in (
-        window_start(length - 1, block_size),
-        length - max(1, block_size // 2),
-    )  # grows by one, or jumps to half
+    # grows by one, or jumps to half
+    assert start in (window_start(length - 1, block_size), length - max(1, block_size // 2))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,8 @@ from minigpt.models import load
 from minigpt.models.recipe_gpt import RecipeGPTConfig
 from minigpt.ops.activations import ACTIVATIONS
 
-MODEL_CHOICES = {
-    "activation": tuple(ACTIVATIONS),
-    "positions": ("learned", "rotary"),
-}  # RecipeGPTConfig field -> values
+# RecipeGPTConfig field -> values
+MODEL_CHOICES = {"activation": tuple(ACTIVATIONS), "positions": ("learned", "rotary")}
 
 
 def add_model_option(command, required=True):

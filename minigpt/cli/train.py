@@ -33,7 +33,8 @@ def add_to(commands):
         "train",
         help="train a GPT on a text file",
         description="Train a GPT on the characters of a text. Ctrl-C and SIGTERM have it finish its step, save, "
-        "and end with code 130 or 143; --resume goes on from there. Where nobody reads what it prints any more, it goes on.",
+        "and end with code 130 or 143; --resume goes on from there. "
+        "Where nobody reads what it prints any more, it goes on.",
     )
     add_options(command, out=None)
     command.set_defaults(run=run)

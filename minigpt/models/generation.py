@@ -68,9 +68,11 @@ class CachedLogits:
 
 
 def decoder(model, state):
-    """What computes next_logits on a state, called without it: the family's fast decoder, or the model itself.
+    """What computes next_logits on a state, called without it:
+    the family's fast decoder, or the model itself.
 
-    A class that is made of a family computes as it says itself, and complex numbers have no maximum.
+    A class that is made of a family computes as it says itself,
+    and complex numbers have no maximum.
     """
     if vars(type(model)).get("fast_decoder") and model.dtype.kind == "f":
         return model.fast_decoder(model, state)

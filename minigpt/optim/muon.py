@@ -1,4 +1,5 @@
-"""Muon: momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+"""Muon: momentum, orthogonalised
+(Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 """
 
 import math

@@ -9,14 +9,8 @@ import numpy as np
 from minigpt.errors import MinigptError
 from minigpt.files import reason, write_atomically
 
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe and Ito's, told apart by colour-blind readers too
+# Okabe and Ito's, told apart by colour-blind readers too
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, FAINT = "#333333", "#dddddd"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture is the same everywhere
 DPI = 160
@@ -36,11 +30,8 @@ class Figure(matplotlib.figure.Figure):
     def _repr_png_(self):
         width, height = (round(side * 96) for side in self.get_size_inches())
         titles = [self.get_suptitle(), *(ax.get_title(loc="left") for ax in self.axes)]
-        return png(self), {
-            "width": width,
-            "height": height,
-            "alt": "; ".join(filter(None, titles)),
-        }  # alt: for readers who can't see it
+        # alt: for readers who can't see it
+        return png(self), {"width": width, "height": height, "alt": "; ".join(filter(None, titles))}
 
 
 def subplots(rows=1, columns=1, width=6.4, height=3.8):

@@ -33,9 +33,8 @@ def loss_curve(rows, ax=None, label=None, title=None, band=None):
         ("training", train, {"linewidth": 1, "alpha": 0.5, "marker": "." if np.isfinite(train).sum() == 1 else None}),
         ("validation", val, {"linewidth": 1.7, "marker": "o", "markersize": 4.5}),
     ):
-        kept = np.isfinite(losses) | (
-            gid == "training"
-        )  # a gap in the training line; validation points join across rows without one
+        # a gap in the training line; validation points join across rows without one
+        kept = np.isfinite(losses) | (gid == "training")
         name = prefix + gid if np.isfinite(losses).any() else "_nothing to name"
         ax.plot(steps[kept], losses[kept], color=colour, label=name, gid=gid, **look)
     if all(line.get_label().startswith("_") for line in ax.lines):

@@ -33,13 +33,8 @@ from minigpt.training.trainer import REPORT_INTERVAL
 
 FOLDER = Path(__file__).with_name("bands")
 FORMAT_VERSION = 1
-FREE = (
-    "seed",
-    "eval_interval",
-    "save_interval",
-    "shards",
-    "recompute",
-)  # of TrainConfig: what runs of one band may differ in
+# of TrainConfig: what runs of one band may differ in
+FREE = ("seed", "eval_interval", "save_interval", "shards", "recompute")
 FEWEST = 3  # runs: with 2, t is 32
 T99 = {
     2: 6.965,

@@ -77,9 +77,8 @@ class Workers:
         self.threads = usable_threads() if threads is None else threads
         check_threads(self.threads)
         self.blas = ThreadpoolController().select(user_api="blas")
-        self.pool = (
-            ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
-        )  # the calling thread works as well
+        # the calling thread works as well
+        self.pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     @contextmanager
     def one_blas_thread(self):

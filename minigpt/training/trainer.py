@@ -114,8 +114,8 @@ class Trainer:
             return self.train()
 
     def set_aside(self):
-        """Move an earlier run out of the folder, which is this trainer's own from then on; `run` does so unless it was
-        done. MinigptError as for run_files.set_aside.
+        """Move an earlier run out of the folder, which is this trainer's own from then on;
+        `run` does so unless it was done. MinigptError as for run_files.set_aside.
         """
         with self.lock:
             if not self.begun:

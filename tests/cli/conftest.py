@@ -55,8 +55,8 @@ def fail(capsys):
 
 @pytest.fixture
 def start(tiny):
-    """Start `minigpt train` in a process of its own, which has no end unless --steps says so; what
-    is left is killed after the test.
+    """Start `minigpt train` in a process of its own, which has no end unless --steps says so;
+    what is left is killed after the test.
     """
     processes = []
 

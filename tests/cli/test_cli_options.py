@@ -12,8 +12,8 @@ from minigpt import checkpoint, cli
 from minigpt.cli.terminal import command_line, visible
 from minigpt.training import RunLock
 
-# Option of train -> its value, others that it needs, and the field of the model's config or the
-# run's that it sets
+# Option of train -> its value, others that it needs,
+# and the field of the model's config or the run's that it sets
 TRAIN = {
     "--n-layer": ("1", [], ("model", "n_layer", 1)),
     "--n-head": ("4", [], ("model", "n_head", 4)),

@@ -91,7 +91,8 @@ def test_signal_saves_and_says_how_to_go_on(running, tmp_path, name, code):
 @posix
 def test_signal_that_is_ignored_stays_ignored(text, tmp_path, start):
     """As nohup has it."""
-    code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from minigpt import cli; sys.exit(cli.main())"
+    code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    code += "from minigpt import cli; sys.exit(cli.main())"
     argv = [sys.executable, "-c", code, "train", "--data", str(text), "--out", str(tmp_path / "run"), "--steps", "60"]
     argv += ["--n-layer", "1", "--n-embd", "8", "--block-size", "8", "--eval-interval", "5", "--shards", "1"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,10 +1,10 @@
-"""Make golden.safetensors, the values that test_golden.py compares with where PyTorch is not
-installed.
+"""Make golden.safetensors, the values that test_golden.py compares with where
+PyTorch is not installed.
 
     python tests/ladder/make_golden.py        (needs the `parity` extra)
 
-A small GPT-2 of `transformers` in float64, with weights of scale 0.5: its logits, loss and every
-gradient, and its weights after 20 steps of AdamW.
+A small GPT-2 of `transformers` in float64, with weights of scale 0.5:
+its logits, loss and every gradient, and its weights after 20 steps of AdamW.
 """
 
 from pathlib import Path
@@ -57,7 +57,8 @@ def main():
     tensors |= {f"adamw.{name}": value.detach().numpy().copy() for name, value in parameters.items()}
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, PATH)
     print(
-        f"{PATH.name}: {len(tensors)} tensors, {PATH.stat().st_size:,} bytes, torch {torch.__version__}, transformers {transformers.__version__}"
+        f"{PATH.name}: {len(tensors)} tensors, {PATH.stat().st_size:,} bytes, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
 
 

@@ -70,7 +70,8 @@ def test_error_at_scale_one_is_no_larger_than_pytorchs(shape):
         model.store.vector[:] = rng.standard_normal(model.num_parameters)
         c = model.config
         theirs = transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd,
+            transformers.GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size,
+                                    n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd,
                                     activation_function=names[c.activation], resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
         )  # fmt: skip
         parameters = dict(theirs.transformer.named_parameters())

@@ -48,9 +48,9 @@ def test_twenty_steps_of_adamw(golden):
         adamw.step(model.store, g)
     for name, value in model.parameters.items():
         expected = tensors[f"adamw.{name}"]
-        if name.endswith(
-            "c_attn.bias"
-        ):  # the gradient of the keys' bias is zero in theory, and AdamW divides its rounding by its own size
+        # the gradient of the keys' bias is zero in theory, and AdamW divides its rounding by its
+        # own size
+        if name.endswith("c_attn.bias"):
             value, expected = (np.delete(x, np.s_[12:24]) for x in (value, expected))
         close(value, expected)
 

@@ -4,6 +4,7 @@ which need no oracle.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -70,9 +71,8 @@ def test_norms_and_softmax(torch, rng):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(torch, rng, name):
     F = torch.nn.functional
-    theirs = {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu, "silu": F.silu}[
-        name
-    ]
+    gelu_tanh = partial(F.gelu, approximate="tanh")
+    theirs = {"gelu": F.gelu, "gelu_tanh": gelu_tanh, "relu": F.relu, "silu": F.silu}[name]
     compare(torch, *ACTIVATIONS[name], theirs, (3 * rng.standard_normal((7, 11)),), rng)
 
 
@@ -165,8 +165,8 @@ def test_sgd_and_clipping(torch, rng):
 
 @pytest.mark.slow
 def test_loss_curve_of_200_steps_in_float32(torch):
-    """Same weights, same batches, AdamW, warm-up, cosine and clipping: the losses stay within 1e-3
-    of each other at every step.
+    """Same weights, same batches, AdamW, warm-up, cosine and clipping:
+    the losses stay within 1e-3 of each other at every step.
     """
     transformers = pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()

@@ -4,6 +4,8 @@ QK-norm or not, padded) written in plain PyTorch; the embedding; Muon's constant
 Below: the gradient checks of tests/models.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from small_gpt import small_gpt
@@ -30,9 +32,8 @@ def theirs(model, ids, targets, key_mask, position_ids):
     torch = pytest.importorskip("torch")
     F, c, (B, T) = torch.nn.functional, model.config, ids.shape
     p = {name: torch.tensor(value, requires_grad=True) for name, value in model.parameters.items()}
-    act = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[
-        c.activation
-    ]
+    gelu_tanh = partial(F.gelu, approximate="tanh")
+    act = {"gelu_tanh": gelu_tanh, "gelu": F.gelu, "relu": F.relu, "silu": F.silu}[c.activation]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
@@ -123,8 +124,8 @@ def test_embedding(rng):
 
 @pytest.mark.parity
 def test_sgd_with_the_clipping_apart(rng):
-    """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient, and
-    SGD itself is compared to all its digits.
+    """clip_grad_norm_ adds 1e-6 to its norm, so both optimisers are given our clipped gradient,
+    and SGD itself is compared to all its digits.
     """
     torch = pytest.importorskip("torch")
     p = Store([Parameter("w", (3, 5), "hidden")], rng.standard_normal(15))
@@ -140,8 +141,8 @@ def test_sgd_with_the_clipping_apart(rng):
 
 
 def test_newton_schulz_has_the_published_coefficients():
-    """Written out, not imported: the other tests take them from the code that they test. A 1 x 1
-    matrix is its own singular value.
+    """Written out, not imported: the other tests take them from the code that they test.
+    A 1 x 1 matrix is its own singular value.
     """
     s = 3 / (3 + 1e-7)
     for _ in range(5):

@@ -1,5 +1,5 @@
-"""Rung: a training run, the top of the ladder. Below: the optimisers of tests/optim, and the golden
-AdamW steps of test_golden.py.
+"""Rung: a training run, the top of the ladder.
+Below: the optimisers of tests/optim, and the golden AdamW steps of test_golden.py.
 
 That a run is bit-equal when resumed, and on one thread or two, is in tests/training.
 """
@@ -39,8 +39,8 @@ def test_one_batch_is_learned_by_heart(name, rng):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_copying_is_learned_on_fresh_batches(name, rng):
-    """The second half of a row repeats the first: the model must attend six tokens back, and guess
-    in the first half.
+    """The second half of a row repeats the first:
+    the model must attend six tokens back, and guess in the first half.
     """
 
     def batches(step):

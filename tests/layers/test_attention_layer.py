@@ -184,7 +184,8 @@ def test_attention_biases(bias, qkv_bias, names):
 
 def test_attention_defaults():
     layer = Attention("f", C, H)
-    assert not layer.causal and layer.window is None and layer.scale is None and layer.dropout == 0.0 and not layer.qk_norm
+    assert not layer.causal and layer.window is None and layer.scale is None
+    assert layer.dropout == 0.0 and not layer.qk_norm
     assert {p.std for name, p in named(layer).items() if name.endswith("weight")} == {0.02}
     assert {(p.std, p.role) for name, p in named(layer).items() if name.endswith("bias")} == {(0.0, "vector")}
 

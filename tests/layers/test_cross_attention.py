@@ -81,7 +81,9 @@ def test_cross_attention_is_heads_side_by_side(scale, rng):
 
 
 def test_memory_is_projected_once_in_decoding(rng):
-    """Token by token with a cache as all at once; later calls need no memory, and have no backward."""
+    """Token by token with a cache as all at once;
+    later calls need no memory, and have no backward.
+    """
     layer = CrossAttention("f", C, H, memory_channels=M)
     p, x, memory = random_store(layer, rng), rng.standard_normal((B, T, C)), rng.standard_normal((B, S, M))
     whole, _ = layer.forward(p, x, shared=Shared(memory=memory, memory_mask=memory_mask()))
@@ -104,13 +106,8 @@ def test_cross_attention_keeps_float32(rng):
     shared = Shared(memory=memory, memory_mask=memory_mask())
     y, cache = layer.forward(p, x, rng, shared=shared)
     dshared = SharedGradients.zeros_like(shared)
-    assert (
-        y.dtype
-        == layer.backward(p.zeros_like(), y, cache, dshared).dtype
-        == cache.weights.dtype
-        == dshared.memory.dtype
-        == np.float32
-    )
+    dx = layer.backward(p.zeros_like(), y, cache, dshared)
+    assert y.dtype == dx.dtype == cache.weights.dtype == dshared.memory.dtype == np.float32
 
 
 def test_cross_attention_parameters_say_their_spread_and_parts():

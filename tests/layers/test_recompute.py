@@ -20,8 +20,8 @@ LAYERS = {"mlp": MLP("f", C, 7, dropout=0.4), "attention": Attention("f", C, 3, 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_recomputed_layer_gives_the_same_bits(layer, repeats, rng):
-    """Dropout and further arguments included, and where the gradient's store already holds
-    something.
+    """Dropout and further arguments included,
+    and where the gradient's store already holds something.
     """
     p, x, dy = random_store(layer, rng), rng.standard_normal((B, T, C)), rng.standard_normal((B, T, C))
     shared = Shared(bias=rng.standard_normal((1, 3, T, T)))

@@ -96,12 +96,8 @@ def test_gradients_add_up_over_two_runs(layer, names, shared, rng):
 def test_zeros_are_for_what_is_there():
     bias = np.ones((1, 1, 2, 3), np.float32)
     zeros = SharedGradients.zeros_like(Shared(bias=bias))
-    assert (
-        zeros.memory is None
-        and zeros.bias.shape == bias.shape
-        and zeros.bias.dtype == np.float32
-        and not zeros.bias.any()
-    )
+    assert zeros.memory is None and zeros.bias.shape == bias.shape
+    assert zeros.bias.dtype == np.float32 and not zeros.bias.any()
 
 
 def test_nothing_kept_has_no_backward(rng):

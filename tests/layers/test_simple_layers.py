@@ -131,9 +131,8 @@ def test_layers_start_as_documented():
     )
     mlp = start(MLP("f", 100, 300, std=0.3, residual_std=0.1))
     assert list(mlp) == ["f.c_fc.weight", "f.c_fc.bias", "f.c_proj.weight", "f.c_proj.bias"]
-    assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02) and mlp["f.c_proj.weight"].std() == pytest.approx(
-        0.1, rel=0.02
-    )
+    assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02)
+    assert mlp["f.c_proj.weight"].std() == pytest.approx(0.1, rel=0.02)
 
 
 def named(layer):

@@ -25,7 +25,8 @@ def texts(rng, *lengths):
 
 
 def both_ways(model, rows, steps, rng):
-    """A prompt and the tokens after it, plain and fast -> logits of each call, and the two states.
+    """A prompt and the tokens after it, plain and fast -> logits of each call,
+    and the two states.
     """
     ids, mask, position_ids = left_pad(rows)
     states = [model.decoding_state(len(rows)) for _ in range(2)]
@@ -47,9 +48,8 @@ def test_fast_logits_are_the_plain_ones(form, lengths, rng):
     for expected, logits in found:
         assert logits.shape == (len(lengths), V) and logits.dtype == np.float64
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
-    visible = np.array(
-        [[n >= max(lengths) - t for t in range(max(lengths))] for n in lengths]
-    )  # what padding has is read by nobody
+    # what padding has is read by nobody
+    visible = np.array([[n >= max(lengths) - t for t in range(max(lengths))] for n in lengths])
     for a, b in zip(plain.kv, fast.kv):
         assert a.length == b.length == max(lengths) + 4
         for name in ("keys", "values"):
@@ -161,7 +161,8 @@ def test_fast_logits_of_gpt_neo(lengths, rng):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("B", "C", "V"), [(2, 5, 37), (3, 4, 8), (7, 3, 2)])
 def test_few_rows_product(B, C, V, threads, rng, monkeypatch):
-    """Blocks of three columns and a rest, more threads than blocks, a table smaller than a block.
+    """Blocks of three columns and a rest, more threads than blocks,
+    a table smaller than a block.
     """
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", B * C * 3)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: threads)

@@ -96,9 +96,8 @@ def test_gpt_takes_lean_attention_for_long_texts(rng):
     ids = rng.integers(0, V, (1, 300))
     _, long = model.forward(ids)
     _, short = model.forward(ids[:, :200])
-    assert hasattr(long.blocks[0].attn.attention, "log_total") and not hasattr(
-        short.blocks[0].attn.attention, "log_total"
-    )
+    assert hasattr(long.blocks[0].attn.attention, "log_total")
+    assert not hasattr(short.blocks[0].attn.attention, "log_total")
     np.testing.assert_allclose(model.logits(ids)[:, :200], model.logits(ids[:, :200]), rtol=1e-11, atol=1e-12)
 
 
@@ -143,7 +142,9 @@ def test_gpt_float32_gradients_are_near_float64(batch, rng):
 @pytest.mark.parametrize("parts", [[slice(0, 1), slice(1, 3)], [slice(0, 1), slice(1, 2), slice(2, 3)]])
 @pytest.mark.parametrize("all_ignored", [False, True])
 def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng):
-    """However unevenly the ignored targets are spread, up to a part without any target that counts."""
+    """However unevenly the ignored targets are spread,
+    up to a part without any target that counts.
+    """
     model = make_gpt(rng)
     ids, targets = batch
     if all_ignored:
@@ -162,8 +163,8 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
 )
 @pytest.mark.parametrize("padded", [False, True])
 def test_gpt_recomputed_gradients_have_the_same_bits(settings, padded, batch, rng):
-    """Dropout included, a backward may run twice, and the generator is left where it would have
-    been.
+    """Dropout included, a backward may run twice,
+    and the generator is left where it would have been.
     """
     model, ids = make_gpt(rng, **settings), batch[0]
     mask = np.arange(T) >= np.array([0, 2, 1])[:, None] if padded else None
@@ -317,9 +318,8 @@ def test_gpt_padding_leaves_real_positions_unchanged(rng):
     positions = [[0, 0, 0, 1, 2, 3]]
     left = model.logits(left_ids, attention_mask=[[0, 0, 1, 1, 1, 1]], position_ids=positions)
     np.testing.assert_allclose(left[0, 2:], alone[0], rtol=1e-12, atol=1e-13)
-    assert (
-        np.abs(model.logits(left_ids, position_ids=positions)[0, 2:] - alone[0]).max() > 1e-3
-    )  # the mask does hide something
+    # the mask does hide something
+    assert np.abs(model.logits(left_ids, position_ids=positions)[0, 2:] - alone[0]).max() > 1e-3
 
 
 def test_gpt_position_ids(rng):
@@ -453,18 +453,16 @@ def gpt2_by_hand(p, ids, n_layer, n_head, activation):
     """
 
     def norm(x, name):
-        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p[f"{name}.weight"] + p[
-            f"{name}.bias"
-        ]
+        xhat = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return xhat * p[f"{name}.weight"] + p[f"{name}.bias"]
 
     def linear(x, name):
         return x @ p[f"{name}.weight"] + p[f"{name}.bias"]
 
     x = p["wte.weight"][ids] + p["wpe.weight"][: len(ids)]
     for i in range(n_layer):
-        q, k, v = (
-            np.split(part, n_head, -1) for part in np.split(linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn"), 3, -1)
-        )
+        qkv = linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
+        q, k, v = (np.split(part, n_head, -1) for part in np.split(qkv, 3, -1))
         heads = []
         for h in range(n_head):
             e = np.exp(q[h] @ k[h].T / np.sqrt(q[h].shape[-1])) * np.tri(len(ids))

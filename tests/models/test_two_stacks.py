@@ -1,5 +1,5 @@
-"""What the families of one stack can't show: cross-attention, one relative bias for a stack's
-layers, a padded memory.
+"""What the families of one stack can't show:
+cross-attention, one relative bias for a stack's layers, a padded memory.
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ def gradients(model, batch, keep="activations", seed=3, count=None):
 @pytest.mark.parametrize("keep", ["activations", "inputs"])
 @pytest.mark.parametrize("dropout_seed", [None, 5])
 def test_every_parameter_agrees_with_the_complex_step(model, batch, keep, dropout_seed, monkeypatch):
-    """The relative biases' gradients are sums over layers and batch, the encoder's come through the
-    memory.
+    """The relative biases' gradients are sums over layers and batch,
+    the encoder's come through the memory.
     """
     add = TwoStacks.add_gradients
     monkeypatch.setattr(TwoStacks, "add_gradients", lambda *args, **more: add(*args, **{"keep": keep} | more))
@@ -63,8 +63,8 @@ def test_shards_add_up_to_the_whole(model, batch, shards):
 
 
 def test_decoded_from_a_state_as_the_full_forward(model, batch):
-    """A prompt of two tokens, then one at a time; the memory's keys and values are made at the
-    first call and never again.
+    """A prompt of two tokens, then one at a time;
+    the memory's keys and values are made at the first call and never again.
     """
     mask, inputs = batch["attention_mask"], batch["decoder_input_ids"]
     memory, _ = model.run(0, batch["ids"], None, Shared(key_mask=mask), keep="nothing")

@@ -1,5 +1,5 @@
-"""A model of two stacks wired from layers/: an encoder and a decoder that reads it, each with one
-relative bias for all its layers.
+"""A model of two stacks wired from layers/:
+an encoder and a decoder that reads it, each with one relative bias for all its layers.
 """
 
 from dataclasses import dataclass, replace
@@ -58,8 +58,8 @@ class TwoStacks(Model):
         }
 
     def run(self, which, ids, rng, shared, *, state=None, keep="activations"):
-        """Stack 0, the encoder, or 1, the decoder -> y (B, T, C), caches. With a state, ids are the
-        newest of its texts.
+        """Stack 0, the encoder, or 1, the decoder
+        -> y (B, T, C), caches. With a state, ids are the newest of its texts.
         """
         x, wte = self.wte.forward(self.store, ids)
         start, kv = (state.length, list(zip(state.kv, state.memory_kv))) if state else (0, None)

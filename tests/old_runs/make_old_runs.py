@@ -17,22 +17,8 @@ from minigpt import checkpoint
 
 HERE = Path(__file__).parent
 TEXT = "".join(f"{i} potatoes, {i + 1} potatoes: {'more' if i % 3 else 'enough'}!\n" for i in range(200))
-SMALL = [
-    "--n-layer",
-    "2",
-    "--n-head",
-    "2",
-    "--n-embd",
-    "8",
-    "--block-size",
-    "16",
-    "--batch-size",
-    "4",
-    "--shards",
-    "2",
-    "--threads",
-    "1",
-]
+SMALL = ["--n-layer", "2", "--n-head", "2", "--n-embd", "8", "--block-size", "16", "--batch-size", "4"]
+SMALL += ["--shards", "2", "--threads", "1"]
 
 
 def run(*arguments):

@@ -1,5 +1,5 @@
-"""Runs of earlier versions: they load, write the same texts, and go on to the same parameters
-(make_old_runs.py made them).
+"""Runs of earlier versions: they load, write the same texts,
+and go on to the same parameters (make_old_runs.py made them).
 """
 
 import json
@@ -31,16 +31,14 @@ def test_old_run_writes_the_same_texts(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_old_run_is_resumed_to_the_same_parameters(preset, tmp_path, capsys):
-    """Bit for bit on the machine that made them; another BLAS adds in another order, which twelve
-    steps make little of.
+    """Bit for bit on the machine that made them;
+    another BLAS adds in another order, which twelve steps make little of.
     """
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     shutil.copytree(HERE / preset, tmp_path / "run" / "last")
     arguments = ["--data", str(tmp_path / "text.txt"), "--out", str(tmp_path / "run"), "--resume", "--threads", "1"]
     assert main(["train", *arguments]) == 0
-    end, vector = (
-        load_file(HERE / preset / "end.safetensors")["vector"],
-        minigpt.load(tmp_path / "run" / "last").store.vector,
-    )
+    end = load_file(HERE / preset / "end.safetensors")["vector"]
+    vector = minigpt.load(tmp_path / "run" / "last").store.vector
     print(f"{preset}: {np.count_nonzero(vector != end)} of {end.size} numbers differ")
     np.testing.assert_allclose(vector, end, rtol=1e-3, atol=2e-4)

@@ -73,15 +73,14 @@ def test_newton_schulz_moves_singular_values_along_its_polynomials(steps, rng):
     for a, b, c in POLYNOMIALS[steps]:
         s = a * s + b * s**3 + c * s**5
     assert len(POLYNOMIALS[steps]) == steps
-    np.testing.assert_allclose(
-        newton_schulz(x, steps), (u * s) @ vt, atol=1e-5
-    )  # the division by the norm adds 1e-7 to it
+    # the division by the norm adds 1e-7 to it
+    np.testing.assert_allclose(newton_schulz(x, steps), (u * s) @ vt, atol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "smallest", "distance"), [(3, 0.01, 0.271), (4, 0.003, 0.204), (5, 0.01, 0.34)])
 def test_newton_schulz_brings_singular_values_near_one(steps, smallest, distance):
-    """As near as its polynomials are said to; and no other minimum shows: the errors of the best
-    ones reach the limit on both sides.
+    """As near as its polynomials are said to;
+    and no other minimum shows: the errors of the best ones reach the limit on both sides.
     """
     s = np.geomspace(smallest, 1, 10001)
     for a, b, c in POLYNOMIALS[steps]:

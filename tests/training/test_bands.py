@@ -77,9 +77,8 @@ def test_98_of_100_further_runs_are_within_the_band(rng, n):
     points, further = 20000, 0.3 * rng.standard_normal(20000) + 2
     made = interval(range(points), 0.3 * rng.standard_normal((n, points)) + 2, neighbours=0)
     inside = np.mean((made["low"] <= further) & (further <= made["high"]))
-    assert (
-        0.976 < inside < (0.984 if n < 12 else 0.987)
-    )  # above 11 runs, and where the runs' own range is the wider one, it errs on the wide side
+    # above 11 runs, and where the runs' own range is the wider one, it errs on the wide side
+    assert 0.976 < inside < (0.984 if n < 12 else 0.987)
 
 
 def test_band_holds_its_runs_and_is_never_narrower_than_the_floor():
@@ -89,9 +88,8 @@ def test_band_holds_its_runs_and_is_never_narrower_than_the_floor():
     made = interval([5], losses)
     assert made["low"][0] <= made["least"][0] == 1.0
     assert made["high"][0] >= made["largest"][0] == 9.0
-    spread = interval(
-        [1, 2, 3], [[1.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 3.0, 1.0]]
-    )  # variances 0, 1, 0 and their means 1/2, 1/3, 1/2
+    # variances 0, 1, 0 and their means 1/2, 1/3, 1/2
+    spread = interval([1, 2, 3], [[1.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 3.0, 1.0]])
     width = np.subtract(spread["high"], spread["mean"]) / (6.965 * np.sqrt(4 / 3))
     np.testing.assert_allclose(width**2, [1 / 2, 1 / 3, 1 / 2], rtol=1e-3)
 

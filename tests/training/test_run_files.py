@@ -27,7 +27,8 @@ def test_what_a_run_wrote_is_moved_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path / "run") == ["notes.txt"]
     assert sorted(os.listdir(tmp_path / "run.2")) == ["last", "loss.png", "metrics.jsonl"]
     assert said == [
-        f"{tmp_path / 'run'} held an earlier run, which is in {tmp_path / 'run.2'} now (--resume would have gone on with it)"
+        f"{tmp_path / 'run'} held an earlier run, which is in {tmp_path / 'run.2'} now "
+        "(--resume would have gone on with it)"
     ]
     set_aside(tmp_path / "run", said.append)  # nothing to move, nothing to say
     set_aside(tmp_path / "nowhere", said.append)

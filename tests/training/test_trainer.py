@@ -239,9 +239,8 @@ def test_measurement_leaves_out_numbers_that_must_be_slower(monkeypatch):
         calls.append(workers.threads)
         clock[0] += 0.1 / workers.threads
 
-    assert measure_threads(steep, [4, 2, 1], seconds=1.0, rounds=3) == pytest.approx(
-        {4: 0.025, 2: 0.05}
-    )  # 1 can't be better
+    # 1 can't be better
+    assert measure_threads(steep, [4, 2, 1], seconds=1.0, rounds=3) == pytest.approx({4: 0.025, 2: 0.05})
     assert calls == [4, 2] * 4
 
 
@@ -480,8 +479,8 @@ def test_bad_settings_are_named(tmp_path, make, message):
 
 @pytest.mark.parametrize(("shards", "recompute"), [(1, False), (2, False), (8, False), (1, True)])
 def test_memory_asked_for_is_a_lower_bound(tmp_path, shards, recompute):
-    """Of what a step really takes, on one thread, where that is the same at each run. An evaluation
-    takes no more.
+    """Of what a step really takes, on one thread, where that is the same at each run.
+    An evaluation takes no more.
     """
     text = np.random.default_rng(0).integers(0, 11, 600)
     model = GPT(GPTConfig(11, 32, 6 if recompute else 2, 2, 32), seed=0)
