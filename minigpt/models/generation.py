@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from minigpt.models.inputs import check_prompts, is_ragged
+from minigpt.observe import THREAD
 from minigpt.sampling import decode, left_pad, window_start
 
 
@@ -68,13 +69,13 @@ class CachedLogits:
 
 
 def decoder(model, state):
-    """What computes next_logits on a state, called without it:
-    the family's fast decoder, or the model itself.
+    """What computes next_logits on a state, called without it: the family's fast decoder, or the
+    model itself.
 
-    A class that is made of a family computes as it says itself,
-    and complex numbers have no maximum.
+    A class that is made of a family computes as it says itself, complex numbers have no maximum,
+    and an observer is to see every op.
     """
-    if vars(type(model)).get("fast_decoder") and model.dtype.kind == "f":
+    if vars(type(model)).get("fast_decoder") and model.dtype.kind == "f" and THREAD.observer is None:
         return model.fast_decoder(model, state)
     return partial(model.next_logits, state=state)
 

@@ -10,6 +10,7 @@ from minigpt import GPT, GPTNeo, GPTNeoConfig
 from minigpt.models import fast_decoding
 from minigpt.models.fast_decoding import FastDecoder, few_rows_product
 from minigpt.models.generation import CachedLogits, decoder
+from minigpt.observe import Observer, observing
 from minigpt.sampling import left_pad
 
 V, C, H = 11, 12, 3
@@ -136,6 +137,22 @@ def test_fast_decoder_is_for_the_families_as_they_are(rng):
     assert isinstance(decoder(small_gpt(rng, smear=True), state), FastDecoder)
     assert decoder(model.astype(np.complex128), state).func.__name__ == "next_logits"
     assert decoder(Changed(model.config), state).func.__name__ == "next_logits"
+
+
+def test_an_observer_sees_every_op_of_a_cached_token(rng):
+    class Places(Observer):
+        seen = ()
+
+        def leave(self, call, outputs):
+            self.seen = (*self.seen, call.place)
+
+    model = small_gpt(rng)
+    tokens = model.stream(rng.integers(0, V, (1, 3)), 2, temperature=0)
+    with observing(Places()) as places:
+        next(tokens)
+        places.seen = ()
+        next(tokens)
+    assert "h.1.attn: newest_attention" in places.seen and "h.0.mlp: gelu_tanh_forward" in places.seen
 
 
 def test_cached_logits_use_it(rng, monkeypatch):
