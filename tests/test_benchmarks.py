@@ -146,9 +146,8 @@ def test_step_is_compared_with_the_faster_of_both():
 def test_step_sizes_are_models():
     for size in bench_step.SIZES:
         assert bench_step.sized(size)[1] >= 2
-    assert (
-        bench_step.sized("gpt2")[0].num_parameters == 124_439_808 - (1024 - 256) * 768
-    )  # GPT-2's, with positions up to 256
+    # GPT-2's, with positions up to 256
+    assert bench_step.sized("gpt2")[0].num_parameters == 124_439_808 - (1024 - 256) * 768
 
 
 def test_our_step_trains(monkeypatch):

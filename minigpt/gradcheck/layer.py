@@ -43,11 +43,7 @@ def check_layer(
     -> Report, a row each. A gradient that is written where it has to be added is WRONG. Errors as
     for check_op.
     """
-    if not all(hasattr(layer, name) for name in ("parameters", "forward", "backward")):
-        form = "parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)"
-        raise MinigptError(f"layer is {kind_of(layer)}, it must have {form}")
-    if store is not None and not isinstance(store, Store):
-        raise MinigptError(f"store is {kind_of(store)}, it must be a Store with the layer's parameters")
+    check_layer_and_store(layer, store)
     for name, function in (("share", share), ("collect", collect)):
         if function is not None:
             check_function(name, function)
@@ -63,6 +59,15 @@ def check_layer(
         seed=seed,
     )
     return function.check(step)
+
+
+def check_layer_and_store(layer, store):
+    """MinigptError where they are something else; no store is one."""
+    if not all(hasattr(layer, name) for name in ("parameters", "forward", "backward")):
+        form = "parameters(), forward(p, x, ...) and backward(g, dy, cache, ...)"
+        raise MinigptError(f"layer is {kind_of(layer)}, it must have {form}")
+    if store is not None and not isinstance(store, Store):
+        raise MinigptError(f"store is {kind_of(store)}, it must be a Store with the layer's parameters")
 
 
 def random_store(layer, rng, dtype=np.float64):

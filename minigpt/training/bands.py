@@ -3,7 +3,7 @@ reached with other seeds.
 
 Bands are data of this package, bands/*.json, made by `python -m benchmarks.make_bands`. A band
 holds where settings and text are the band's: all of the model's config, all of TrainConfig but
-FREE, and the SHA-256 of the text.
+VARIED_FIELDS, and the SHA-256 of the text.
 
 How wide. Of n runs the least and the largest say little of the next one: of 5 runs, a 6th falls
 outside their range one time in three. A band is therefore a prediction interval for one more run,
@@ -34,19 +34,10 @@ from minigpt.training.trainer import REPORT_INTERVAL
 FOLDER = Path(__file__).with_name("bands")
 FORMAT_VERSION = 1
 # of TrainConfig: what runs of one band may differ in
-FREE = ("seed", "eval_interval", "save_interval", "shards", "recompute")
+VARIED_FIELDS = ("seed", "eval_interval", "save_interval", "shards", "recompute")
 FEWEST = 3  # runs: with 2, t is 32
-T99 = {
-    2: 6.965,
-    3: 4.541,
-    4: 3.747,
-    5: 3.365,
-    6: 3.143,
-    7: 2.998,
-    8: 2.896,
-    9: 2.821,
-    10: 2.764,
-}  # degrees of freedom -> t's 99th percentile
+# degrees of freedom -> t's 99th percentile
+T99 = {2: 6.965, 3: 4.541, 4: 3.747, 5: 3.365, 6: 3.143, 7: 2.998, 8: 2.896, 9: 2.821, 10: 2.764}
 SMALLEST_SD = 0.001  # nats; a few runs that happen to agree better than this don't promise that the next one will
 WINDOW = 0.04  # of a run's steps, over which its training loss is averaged: one batch is far noisier than the model
 
@@ -71,7 +62,7 @@ class Band:
 
     preset: str  # its name
     model: dict  # fields of the model's config
-    training: dict  # fields of TrainConfig, without FREE
+    training: dict  # fields of TrainConfig, without VARIED_FIELDS
     texts: list  # SHA-256 of each text that runs were made on
     runs: list  # dicts of seed, text (SHA-256) and val_loss at the end
     window: int  # steps over which train is averaged
@@ -124,18 +115,18 @@ def settings(model_config, config):
     """The fields of both configs that decide whether a band applies, as JSON would hold them ->
     (dict, dict)
     """
-    training = {field: value for field, value in dataclasses.asdict(config).items() if field not in FREE}
+    training = {field: value for field, value in dataclasses.asdict(config).items() if field not in VARIED_FIELDS}
     return tuple(json.loads(json.dumps(values)) for values in (dataclasses.asdict(model_config), training))
 
 
 def defaults(config_class):
-    """The defaults of a config's fields, where they have one, without FREE, as JSON would hold
-    them.
+    """The defaults of a config's fields, where they have one, without VARIED_FIELDS,
+    as JSON would hold them.
     """
     values = {
         f.name: f.default
         for f in dataclasses.fields(config_class)
-        if f.default is not dataclasses.MISSING and f.name not in FREE
+        if f.default is not dataclasses.MISSING and f.name not in VARIED_FIELDS
     }
     return json.loads(json.dumps(values))
 
@@ -179,55 +170,63 @@ def interval(steps, losses, neighbours=1):
     }
 
 
+def read_run(folder):
+    """-> state, rows, model's config and training of a finished run,
+    the last without VARIED_FIELDS. MinigptError where it is not finished.
+    """
+    state, rows = read_state(folder / "last"), read_metrics(folder / "metrics.jsonl")
+    steps = state.config.steps
+    if not rows or "val_loss" not in rows[-1] or not rows[-1]["step"] == state.step == steps:
+        raise MinigptError(f"{folder}: after step {state.step} of {steps}, a band is made of finished runs")
+    training = {name: value for name, value in dataclasses.asdict(state.config).items() if name not in VARIED_FIELDS}
+    return state, rows, dataclasses.asdict(load(folder / "last").config), training
+
+
+def check_alike(folder, common, other_folder, other):
+    """MinigptError where settings of one run, or the steps it reports, are not those of another."""
+    for name in other | common:
+        if other.get(name) != common.get(name):
+            if name.startswith("steps "):
+                raise MinigptError(f"{folder}: {name} are not those of {other_folder}")
+            raise MinigptError(f"{folder}: {name} is {common.get(name)!r}, {other.get(name)!r} in {other_folder}")
+
+
 def make_band(preset, folders):
     """The band of finished runs, one folder each, as a dict for JSON.
 
     MinigptError for fewer than FEWEST runs, a run that is not finished, or runs that differ in more
-    than text and FREE, or in their steps reported.
+    than text and VARIED_FIELDS, or in their steps reported.
     """
     folders = [Path(folder) for folder in folders]
     if len(folders) < FEWEST:
         raise MinigptError(f"a band of {len(folders)} runs, at least {FEWEST} are needed")
     runs, train, val, first = [], [], [], None
     for folder in folders:
-        state, rows = read_state(folder / "last"), read_metrics(folder / "metrics.jsonl")
-        config, steps = dataclasses.asdict(state.config), state.config.steps
-        if not rows or "val_loss" not in rows[-1] or not rows[-1]["step"] == state.step == steps:
-            raise MinigptError(f"{folder}: after step {state.step} of {steps}, a band is made of finished runs")
-        model = dataclasses.asdict(load(folder / "last").config)
-        made = {f"model {field}": value for field, value in model.items()}
-        made |= {f"{field}": value for field, value in config.items() if field not in FREE}
-        made |= {
-            "steps reported": [row["step"] for row in rows],
-            "steps evaluated": [row["step"] for row in rows if "val_loss" in row],
-        }
-        first = first or made
-        for field in first | made:
-            if first.get(field) != made.get(field):
-                difference = (
-                    ""
-                    if "reported" in field or "evaluated" in field
-                    else f" is {made.get(field)!r}, {first.get(field)!r} in {folders[0]}"
-                )
-                raise MinigptError(f"{folder}: {field}{difference or f' are not those of {folders[0]}'}")
-        window = max(1, round(WINDOW * steps))
-        runs.append({"seed": config["seed"], "text": state.data_sha256, "val_loss": round(rows[-1]["val_loss"], 5)})
+        state, rows, model, training = read_run(folder)
+        reported = [row["step"] for row in rows]
+        evaluated = [row["step"] for row in rows if "val_loss" in row]
+        common = {f"model {name}": value for name, value in model.items()} | training
+        common |= {"steps reported": reported, "steps evaluated": evaluated}
+        first = first or common
+        check_alike(folder, common, folders[0], first)
+        text, val_loss = state.data_sha256, round(rows[-1]["val_loss"], 5)
+        runs.append({"seed": state.config.seed, "text": text, "val_loss": val_loss})
+        window = max(1, round(WINDOW * state.config.steps))
         train.append(smoothed(rows, window))
         val.append([row["val_loss"] for row in rows if "val_loss" in row])
     if len({(run["seed"], run["text"]) for run in runs}) < len(runs):
-        raise MinigptError(
-            f"the seeds are {', '.join(str(run['seed']) for run in runs)}: each may be there once for a text"
-        )
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        raise MinigptError(f"the seeds are {seeds}: each may be there once for a text")
     return {
         "format_version": FORMAT_VERSION,
         "preset": preset,
         "model": model,
-        "training": {field: value for field, value in config.items() if field not in FREE},
+        "training": training,
         "texts": sorted({run["text"] for run in runs}),
         "runs": runs,
         "window": window,
-        "train": interval(made["steps reported"], train, max(1, window // REPORT_INTERVAL)),
-        "val": interval(made["steps evaluated"], val),
+        "train": interval(reported, train, max(1, window // REPORT_INTERVAL)),
+        "val": interval(evaluated, val),
     }
 
 
