@@ -11,6 +11,7 @@ PIECES = (
 )
 ROWS = "the logits are rows here: two axes, of which the last is 1"
 SYMMETRIC_DOT = "a product of two numbers does not depend on their order"
+COMMUTES = "the sum and the product of two arrays do not depend on their order"
 KEPT = "how many results are kept decides the time alone"
 SYMMETRIC = "the common dtype does not depend on the order"
 WITH_BIAS = "*(() if bias is None else (bias,))"
@@ -164,4 +165,51 @@ EQUIVALENT = {
     ): "the shift of a row of -inf: -inf less any finite number is -inf",
     ("ops/softmax", "softmax_forward", "y /= np.where(total == 0, 1, total)", "1 -> 2"): DIVISOR,
     ("ops/attend", "", "LEAN_FROM = 256", "256 -> 257"): SPEED,
+    ("models/fast_decoding", "", "LARGE_TABLE = 1 << 22", "1 -> 2"): SPEED,
+    ("models/fast_decoding", "", "LARGE_TABLE = 1 << 22", "22 -> 23"): SPEED,
+    ("models/fast_decoding", "", "ONE_THREAD = 1 << 18", "1 -> 2"): SPEED,
+    ("models/fast_decoding", "", "ONE_THREAD = 1 << 18", "18 -> 19"): SPEED,
+    (
+        "models/fast_decoding",
+        "FastLinear.__call__",
+        "return self.y if self.bias is None else add(self.y, self.bias, self.y)",
+        "add(self.y, self.bias, self.y) -> add(self.bias, self.y, self.y)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastRMSNorm.__call__",
+        "add(self.rms, self.eps, self.rms)",
+        "add(self.rms, self.eps, self.rms) -> add(self.eps, self.rms, self.rms)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastRotary.__call__",
+        "multiply(self.swapped, self.sin_halves, self.turned_halves)",
+        "multiply(self.swapped, self.sin_halves, self.turned_halves)"
+        " -> multiply(self.sin_halves, self.swapped, self.turned_halves)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastRotary.__call__",
+        "multiply(self.flat, self.cos_flat, self.flat)",
+        "multiply(self.flat, self.cos_flat, self.flat) -> multiply(self.cos_flat, self.flat, self.flat)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastRotary.__call__",
+        "add(self.flat, self.turned_flat, self.flat)",
+        "add(self.flat, self.turned_flat, self.flat) -> add(self.turned_flat, self.flat, self.flat)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastGeluTanh.__call__",
+        "multiply(y, x, y)",
+        "multiply(y, x, y) -> multiply(x, y, y)",
+    ): COMMUTES,
+    (
+        "models/fast_decoding",
+        "FastGeluTanh.__call__",
+        "return multiply(y, x, y)",
+        "multiply(y, x, y) -> multiply(x, y, y)",
+    ): COMMUTES,
 }

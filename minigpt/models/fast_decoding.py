@@ -283,7 +283,7 @@ class FastRotary:
         (N, heads, D), dtype = qkv.heads.shape, qkv.y.dtype
         cos, sin = rotary_table(length, D)
         self.cos_table, self.sin_table = cos.astype(dtype), sin.astype(dtype)
-        self.sin_table[:, : D // 2] *= -1  # a quarter turn takes the pair (a, b) to (-b, a)
+        self.sin_table[:, : D // 2] = -self.sin_table[:, : D // 2]  # a quarter turn takes the pair (a, b) to (-b, a)
         self.cos, self.sin, self.turned = (np.empty((N, heads, D), dtype) for _ in range(3))
         self.cos_flat, self.turned_flat = (x.reshape(qkv.flat.shape) for x in (self.cos, self.turned))
         self.sin_halves, self.turned_halves = (x.reshape(N, heads, 2, D // 2) for x in (self.sin, self.turned))

@@ -1,6 +1,8 @@
 """FastDecoder against the plain path: the same logits, and the same state for whoever goes on."""
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from minigpt.models import fast_decoding
 from minigpt.models.fast_decoding import FastDecoder, few_rows_product
 from minigpt.models.generation import CachedLogits, decoder
 from minigpt.observe import Observer, observing
+from minigpt.ops.attend import attend
 from minigpt.sampling import left_pad
 
 V, C, H = 11, 12, 3
@@ -18,7 +21,7 @@ OTHERS = itertools.cycle(itertools.product(("gelu", "relu", "silu", "gelu_tanh")
 FORMS = [  # all ways of positions, qk_norm and smear, each with another activation, biases or none, a tied head or none
     {"positions": p, "qk_norm": q, "smear": s, "activation": a, "bias": b, "tie_embeddings": t}
     for (p, q, s), (a, b, t) in zip(itertools.product(("learned", "rotary"), (False, True), (False, True)), OTHERS)
-] + [{"activation": "gelu_tanh"}, {"n_head": 4, "n_embd": 12}]  # heads of 3 channels have no halves
+] + [{"n_layer": 3}, {"n_layer": 1, "smear": True}, {"n_head": 4, "n_embd": 12}]  # heads of 3 channels have no halves
 
 
 def texts(rng, *lengths):
@@ -186,6 +189,35 @@ def test_few_rows_product(B, C, V, threads, rng, monkeypatch):
     x, table = rng.standard_normal((B, C)), rng.standard_normal((V, C))
     np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(few_rows_product(x, table.T.copy()), x @ table.T, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("one_thread", "n"), [(2 * 5 * 3 + 9, 3), (1, 1)])
+def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatch):
+    """Half of the blocks go to another thread, which is waited for."""
+    shapes, multiply = [], np.matmul
+
+    def slow(x, blocks, out):
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.05)
+        shapes.append(blocks.shape)
+        multiply(x, blocks, out)
+
+    monkeypatch.setattr(fast_decoding, "ONE_THREAD", one_thread)
+    monkeypatch.setattr(fast_decoding, "usable_threads", lambda: 2)
+    monkeypatch.setattr(fast_decoding, "matmul", slow)
+    x, table = rng.standard_normal((2, 5)), rng.standard_normal((20, 5))
+    np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
+    half = 20 // n // 2
+    assert shapes == [(half, 5, n), (5, 20 % n), (half, 5, n)]
+
+
+def test_a_token_takes_the_form_of_attention_that_makes_no_arrays(rng, monkeypatch):
+    model, calls = small_gpt(rng), []
+    monkeypatch.setattr(
+        fast_decoding, "attend", lambda q, *args, **kwargs: calls.append(q.shape[2]) or attend(q, *args, **kwargs)
+    )
+    model.generate(rng.integers(0, V, (2, 5)), 3)
+    assert calls == [4]  # of the prompt's first block; of the second, nothing but keys and values
 
 
 @pytest.mark.parametrize(("rows", "used"), [(1, False), (2, True), (16, True), (17, False)])
