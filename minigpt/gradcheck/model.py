@@ -123,6 +123,8 @@ def as_batch(ids, targets):
         if targets is not None:
             raise MinigptError("a batch has its targets in it: check_gradients(model, batch), the rest by name")
         return (ids,)
+    if targets is None and isinstance(ids, tuple) and len(ids) == 2:
+        return ids
     if targets is None:
         what = f"not {kind_of(ids)} alone"
         raise MinigptError(f"targets are missing: give ids and targets, or a batch (a mapping of named arrays), {what}")

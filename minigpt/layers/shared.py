@@ -34,13 +34,15 @@ class SharedGradients(NamedTuple):
 
     def add(self, name, gradient):
         """Add to the sum of one name. ValueError where there is none to add to: a gradient is
-        collected or refused, never dropped.
+        collected or refused, never dropped; nor spread over a sum of another shape.
         """
         total = getattr(self, name)
         if total is None:
             raise ValueError(
                 f"the gradient of {name} has no sum to be added to: give backward SharedGradients.zeros_like(shared)"
             )
+        if total.shape != gradient.shape:
+            raise ValueError(f"the gradient of {name} has shape {gradient.shape}, its sum {total.shape}")
         total += gradient
 
 

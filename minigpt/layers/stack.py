@@ -15,6 +15,8 @@ def stack_forward(blocks, p, x, rng=None, *, shared=NOTHING_SHARED, kv=None, kee
     shared: what every block reads; kv: in decoding, a list of what each block keeps of the text;
     keep: one of KEEP.
     """
+    if keep not in KEEP:
+        raise ValueError(f"keep is {keep!r}, it must be one of {', '.join(KEEP)}")
     caches = []
     for i, block in enumerate(blocks):
         if keep == "inputs":
@@ -29,7 +31,7 @@ def stack_forward(blocks, p, x, rng=None, *, shared=NOTHING_SHARED, kv=None, kee
 
 def stack_backward(blocks, g, dy, caches, dshared=NOTHING_COLLECTED):
     """Add the gradients of all blocks into g, those of what they share into dshared; dy -> dx."""
-    for block, cache in zip(reversed(blocks), reversed(caches)):
+    for block, cache in zip(reversed(blocks), reversed(caches), strict=True):
         if cache is None:
             raise ValueError('this pass was run with keep="nothing": it has no backward')
         if isinstance(cache, RecomputedCache):

@@ -38,7 +38,11 @@ class Store(Mapping):
     """
 
     def __init__(self, parameters, vector=None, dtype=np.float32):
-        self.parameters = {parameter.name: parameter for parameter in parameters}
+        self.parameters = {}
+        for parameter in parameters:  # the same one twice is a layer that stands in two places
+            known = self.parameters.setdefault(parameter.name, parameter)
+            if known != parameter:
+                raise ValueError(f"{known.name} names two parameters: {known}, {parameter}")
         size = sum(math.prod(parameter.shape) for parameter in self.parameters.values())
         self.vector = np.zeros(size, dtype) if vector is None else vector
         if self.vector.shape != (size,):

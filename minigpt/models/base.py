@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from minigpt import checkpoint
+from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
+from minigpt.models.inputs import check_dtype, check_seed
 from minigpt.observe import first_not_finite
 
 
@@ -24,11 +26,13 @@ class Model:
         """Wire the layers and draw the weights; seed: int or numpy Generator; the vector of a store
         given is used as it is.
 
-        MinigptError where the weights would not fit into memory.
+        MinigptError for a seed or dtype that is none, and where the weights would not fit into
+        memory.
         """
         if store is None:  # asked of the config, before a billion layers are wired
-            n = config.num_parameters
-            check_memory(n * np.dtype(dtype).itemsize, f"a model of {n:,} parameters")
+            check_seed(seed)
+            n, dtype = config.num_parameters, check_dtype(dtype)
+            check_memory(n * dtype.itemsize, f"a model of {n:,} parameters")
         self.config = config
         layers = self.wire(config)
         vars(self).update(layers)
@@ -74,9 +78,9 @@ class Model:
 
     def astype(self, dtype):
         """A copy of the model in another dtype: np.float32, np.float64 or np.complex128 (for the
-        complex step).
+        complex step). MinigptError for one without fractions.
         """
-        return type(self)(self.config, store=self.store.astype(dtype))
+        return type(self)(self.config, store=self.store.astype(check_dtype(dtype)))
 
     def loss_and_grads(self, batch, targets=None, rng=None, *, only=None):
         """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments
@@ -88,9 +92,11 @@ class Model:
         """
         if rng is None and isinstance(batch, Mapping) and hasattr(targets, "random"):
             targets, rng = None, targets
+        if only is not None:
+            only = [only] if isinstance(only, str) else list(only)  # an iterator can be read but once
         for name in only or ():
             if name not in self.store:
-                raise MinigptError(f"only: there is no parameter {name!r}")
+                raise MinigptError(f"only: there is no parameter {shortened(name)}")
         grads = self.store.zeros_like(only)
         loss = self.add_gradients(grads, batch, targets, rng)
         return loss, dict(grads)

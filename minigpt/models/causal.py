@@ -7,7 +7,14 @@ Shapes: B batch, T time, C channels, V vocabulary.
 from minigpt.layers.shared import NOTHING_SHARED, Shared
 from minigpt.models import generation
 from minigpt.models.base import Model
-from minigpt.models.inputs import check_ids, check_mask, check_positions, next_token_batch
+from minigpt.models.inputs import (
+    check_ids,
+    check_logit_gradient,
+    check_mask,
+    check_positions,
+    check_rng,
+    next_token_batch,
+)
 from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward
 from minigpt.sampling import Sampling
 
@@ -46,6 +53,7 @@ class CausalModel(Model):
         says that no backward will follow -> logits (B, T, V), the family's cache. MinigptError for
         ids, masks or positions that do not fit.
         """
+        check_rng(rng)
         ids = check_ids(ids, self.config.vocab_size, self.config.block_size)
         shared = Shared(key_mask=check_mask(attention_mask, ids))
         position_ids = check_positions(position_ids, ids, self.config.block_size)
@@ -55,9 +63,9 @@ class CausalModel(Model):
 
     def backward(self, dlogits, cache):
         """Gradients of forward: dlogits (B, T, V), its cache -> a fresh dict of gradients, keys and
-        shapes of `parameters`.
+        shapes of `parameters`. MinigptError for a gradient of another shape than the logits.
         """
-        grads = self.store.zeros_like()
+        dlogits, grads = check_logit_gradient(dlogits, cache), self.store.zeros_like()
         self.add_backward(grads, dlogits, cache)
         return dict(grads)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.ops.loss import IGNORED, count_targets
 
@@ -74,11 +75,13 @@ def check_positions(position_ids, ids, positions):
 
 def next_token_batch(batch, targets, vocab_size, *, count=None):
     """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and
-    targets.
+    targets, as two arguments or a pair.
 
     MinigptError where ids or targets are missing, for a name that it does not read, and for targets
     as check_targets says.
     """
+    if isinstance(batch, tuple) and len(batch) == 2 and targets is None:
+        batch, targets = batch
     if not isinstance(batch, Mapping):
         batch = {"ids": batch, "targets": targets}
     elif targets is not None:
@@ -91,6 +94,43 @@ def next_token_batch(batch, targets, vocab_size, *, count=None):
         if batch.get(name) is None:
             raise MinigptError(f"batch: {name} is missing")
     return dict(batch, targets=check_targets(batch["targets"], batch["ids"], vocab_size, count=count))
+
+
+def check_logit_gradient(dlogits, cache):
+    """The gradient of a forward's logits as an array; cache is that forward's. MinigptError where
+    its shape is not (B, T, V): with another order of the same rows the sums would be wrong in
+    silence.
+    """
+    rows = cache.head.x.shape[:-1]
+    dlogits = as_array(dlogits, "dlogits")
+    if dlogits.shape[:-1] != rows:
+        raise MinigptError(f"dlogits: shape is {dlogits.shape}, it must be that of the logits, {(*rows, 'V')}")
+    return dlogits
+
+
+def check_seed(seed):
+    """MinigptError for a seed that is neither a whole number nor a numpy Generator."""
+    if not isinstance(seed, np.random.Generator):
+        whole("seed", seed, at_least=0)
+
+
+def check_rng(rng):
+    """MinigptError for what draws no random numbers; None is no dropout."""
+    if rng is not None and not hasattr(rng, "random"):
+        raise MinigptError(f"rng is {shortened(rng)}, it must be a numpy Generator, or None for no dropout")
+
+
+def check_dtype(dtype):
+    """A dtype of parameters as np.dtype. MinigptError for one that is none, or holds no
+    fractions.
+    """
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or known.kind not in "fc":
+        raise MinigptError(f"dtype is {shortened(dtype)}, it must be a floating one such as float32 or float64")
+    return known
 
 
 def check_prompts(ids, vocab_size, attention_mask=None):

@@ -108,3 +108,22 @@ def test_nothing_kept_has_no_backward(rng):
     assert caches == [None, None]
     with pytest.raises(ValueError, match='keep="nothing": it has no backward'):
         stack_backward([block, block], p.zeros_like(), y, caches)
+
+
+def test_a_gradient_is_not_spread_over_a_sum_of_another_shape():
+    sums = SharedGradients(bias=np.zeros((B, H, T, T)))
+    with pytest.raises(ValueError, match=r"the gradient of bias has shape \(1, 1, 5, 5\), its sum \(2, 3, 5, 5\)"):
+        sums.add("bias", np.ones((1, 1, T, T)))
+    assert not sums.bias.any()
+
+
+def test_a_stack_gives_every_block_its_cache_or_raises(rng):
+    block = PreNormBlock(**parts)
+    p = random_store(block, rng)
+    x = rng.standard_normal((B, T, C))
+    y, caches = stack_forward([block, block], p, x)
+    for blocks, some in (([block], caches), ([block, block], caches[1:])):
+        with pytest.raises(ValueError, match=r"is (longer|shorter) than argument 1"):
+            stack_backward(blocks, p.zeros_like(), y, some)
+    with pytest.raises(ValueError, match=r"keep is 'input', it must be one of activations, inputs, nothing"):
+        stack_forward([block], p, x, keep="input")

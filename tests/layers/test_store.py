@@ -70,6 +70,13 @@ def test_store_holds_float32_unless_told():
     assert Store(PARAMETERS).vector.dtype == np.float32
 
 
+def test_a_name_of_two_different_parameters_is_refused():
+    one, other = Parameter("w", (2, 3), "hidden"), Parameter("w", (3, 2), "hidden")
+    with pytest.raises(ValueError, match="w names two parameters"):
+        Store([one, other])
+    assert Store([one, one]).vector.shape == (6,)  # a layer that stands in two places
+
+
 def test_role_must_be_one_of_four():
     with pytest.raises(ValueError, match="w: role is 'matrix', it must be one of hidden, embedding, head, vector"):
         Store([Parameter("w", (2, 3), "matrix")])

@@ -29,6 +29,51 @@ def test_every_family_has_a_row():
     assert {family.model_type for family, _ in CAUSAL.values()} == set(models.FAMILIES)
 
 
+@every(FIRST)
+def test_gradients_of_names_from_an_iterator_or_of_a_single_name(row, batch, rng):
+    model = random_model(row, rng)
+    name = next(iter(model.parameters))
+    expected = model.loss_and_grads(*batch)[1][name]
+    for only in (iter([name]), [name], name):
+        _, grads = model.loss_and_grads(*batch, only=only)
+        assert list(grads) == [name]
+        np.testing.assert_array_equal(grads[name], expected)
+
+
+@every(FIRST)
+def test_a_pair_is_the_short_form_of_a_batch(row, batch, rng):
+    model = random_model(row, rng)
+    assert model.loss(batch) == model.loss(*batch)
+    assert model.loss_and_grads(batch)[0] == model.loss(*batch)
+    assert minigpt.check_gradients(model, batch).passed
+
+
+@every(FIRST)
+def test_a_gradient_of_another_shape_than_the_logits_is_refused(row, batch, rng):
+    model = random_model(row, rng)
+    logits, cache = model.forward(batch[0])
+    for wrong in (logits.swapaxes(0, 1), logits[:, :-1], logits.reshape(-1, VOCABULARY)):
+        with pytest.raises(MinigptError, match=r"dlogits: shape is .* that of the logits, \(3, 8, 'V'\)"):
+            model.backward(wrong, cache)
+    grads = model.backward(logits.tolist(), cache)
+    np.testing.assert_array_equal(grads["wte.weight"], model.backward(logits, cache)["wte.weight"])
+
+
+@every(FIRST)
+def test_a_seed_dtype_or_generator_that_is_none_is_refused(row, batch):
+    family, config = CAUSAL[row]
+    for seed in (-1, 1.5, "a", None, True):
+        with pytest.raises(MinigptError, match=r"seed is .*, it must be a whole number of at least 0"):
+            family(config, seed)
+    for dtype in (int, "foo", bool):
+        with pytest.raises(MinigptError, match=r"dtype is .*, it must be a floating one"):
+            family(config, 0, dtype)
+        with pytest.raises(MinigptError, match=r"dtype is .*, it must be a floating one"):
+            family(config).astype(dtype)
+    with pytest.raises(MinigptError, match="rng is 3, it must be a numpy Generator"):
+        family(config).loss(*batch, rng=3)
+
+
 @every()
 @pytest.mark.parametrize("dropout_seed", [None, 3])
 def test_gradients(dropout_seed, row, batch, rng):
