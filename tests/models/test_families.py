@@ -56,7 +56,17 @@ def test_a_gradient_of_another_shape_than_the_logits_is_refused(row, batch, rng)
         with pytest.raises(MinigptError, match=r"dlogits: shape is .* that of the logits, \(3, 8, 'V'\)"):
             model.backward(wrong, cache)
     grads = model.backward(logits.tolist(), cache)
-    np.testing.assert_array_equal(grads["wte.weight"], model.backward(logits, cache)["wte.weight"])
+    for name, expected in model.backward(logits, cache).items():
+        np.testing.assert_array_equal(grads[name], expected)
+
+
+@every(FIRST)
+def test_memory_is_asked_of_parameters_and_not_of_a_layer_by_its_name(row, rng):
+    model = random_model(row, rng)
+    expected = model.activation_memory(10)
+    assert 0 < model.activation_memory(10, keep="inputs") < expected < model.activation_memory(20)
+    del model.wte  # another family may call it otherwise
+    assert model.activation_memory(10) == expected
 
 
 @every(FIRST)
@@ -202,7 +212,7 @@ def test_a_config_counts_its_parameters(row, rng):
 @every(FIRST)
 def test_a_billion_layers_are_counted_and_refused(row):
     family, config = CAUSAL[row]
-    (layers,) = {"n_layer", "num_layers"} & vars(config).keys()
+    (layers,) = {"n_layer", "num_layers", "num_hidden_layers"} & vars(config).keys()
     with pytest.raises(MinigptError, match="of memory"):
         family(type(config)(**vars(config) | {layers: 10**9}))
 
