@@ -43,6 +43,7 @@ LARGEST_SAVE = 2**63 - 1
 OWN_KEYS = ("format_version", "model_type", "save", "files")  # of config.json; the others are the model's config
 CONFIG, MODEL, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 STATE, STATE_TENSORS = "trainer.json", "trainer.safetensors"
+FILES = (MODEL, TOKENIZER, STATE, STATE_TENSORS)  # that a save writes beside config.json
 NUMBERED = re.compile(r"(?:model|tokenizer|trainer)\.(\d{1,19})\.(?:safetensors|json)")
 TEMPORARY = re.compile(r"config\.json\.(?:[0-9a-f]{8}\.)?tmp|\.tmp\w{6}")  # ours, and the safetensors library's
 
@@ -184,7 +185,7 @@ def current_save(directory):
         raise
     except MinigptError:
         return 0, []
-    return number, [name for name in (MODEL, TOKENIZER, STATE, STATE_TENSORS) if name in files]
+    return number, [name for name in FILES if name in files]
 
 
 def leftovers(directory):

@@ -128,6 +128,7 @@ def run_files(folder):
     """
     found = [name for name in (LAST, BEST, METRICS) if os.path.lexists(folder / name)]
     foreign = [name for name in found if not is_ours(folder / name)]
+    foreign = foreign or [f"{name}/{stray}" for name in found for stray in strays(folder / name)]
     if os.path.lexists(folder / LOSS_CURVE):
         (found if found else foreign).append(LOSS_CURVE)  # a picture is as good as what lies beside it
     for name in foreign:
@@ -150,6 +151,14 @@ def is_checkpoint_folder(path):
     if checkpoint.current_save(path)[0]:
         return True
     return set(os.listdir(path)) == {leftover.name for leftover, _ in checkpoint.leftovers(path)}
+
+
+def strays(path):
+    """Names in a checkpoint folder that no save writes: a user's own, not ours to move."""
+    if path.name == METRICS:
+        return []
+    ours = {checkpoint.CONFIG, *checkpoint.FILES, *(leftover.name for leftover, _ in checkpoint.leftovers(path))}
+    return sorted(set(os.listdir(path)) - ours)
 
 
 def is_metrics_file(path):

@@ -272,7 +272,7 @@ def test_a_model_that_transformers_has_is_written_and_read(row, tmp_path, rng):
     try:
         minigpt.to_huggingface(model, tmp_path)
     except MinigptError:
-        assert row.startswith("recipe_gpt")
+        assert type(model).model_type == "recipe_gpt" or type(model).model_type not in hub.FAMILIES
         return
     ids = rng.integers(0, VOCABULARY, (2, 5))
     again = minigpt.from_huggingface(tmp_path)

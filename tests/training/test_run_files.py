@@ -35,6 +35,14 @@ def test_what_a_run_wrote_is_moved_and_nothing_else(tmp_path):
     assert len(said) == 1
 
 
+def test_users_file_within_a_checkpoint_folder_is_not_moved_along(tmp_path):
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "last" / "notes.txt").write_text("mine")
+    with pytest.raises(MinigptError, match=r"last.notes\.txt was not written by a run, and a run would write there"):
+        set_aside(tmp_path / "run")
+    assert os.listdir(tmp_path) == ["run"] and (tmp_path / "run" / "last" / "notes.txt").read_text() == "mine"
+
+
 def test_run_that_was_killed_at_its_first_save_counts_as_one(tmp_path):
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "model.1.safetensors").write_bytes(b"")
