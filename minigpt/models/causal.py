@@ -108,7 +108,7 @@ class CausalModel(Model):
         (measured at 6 layers of 384 channels, T=256: 24). A block of which the input alone is kept
         has C, and one block at a time is run again.
         """
-        channels = next(p.shape[-1] for p in self.store.parameters.values() if p.role == "embedding")
+        channels = next(p.shape[1] for p in self.store.parameters.values() if p.role == "embedding")
         layers = len(self.blocks) + 22 if keep == "inputs" else len(self.blocks) * 22  # in units of C numbers a token
         return self.dtype.itemsize * tokens * (layers * channels + 2 * self.config.vocab_size)
 

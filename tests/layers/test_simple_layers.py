@@ -8,7 +8,7 @@ from layer_gradients import random_store
 
 from minigpt import check_layer
 from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Smear, Store, TiedHead
-from minigpt.ops import ACTIVATIONS
+from minigpt.ops import ACTIVATIONS, smear_forward
 
 B, T, C, F, V = 2, 3, 5, 7, 11
 
@@ -177,3 +177,10 @@ def test_linear_parameters_say_their_spread_and_role():
     assert (bias.role, bias.std, bias.mean, bias.parts) == ("vector", 0.0, 0.0, 1)
     weight, bias = Linear("f", C, V, role="head", parts=2).parameters()
     assert (weight.role, weight.parts, bias.role, bias.parts) == ("head", 2, "vector", 1)
+
+
+def test_smear_layer_takes_the_mask_and_the_token_before(rng):
+    layer, x = LAYERS["smear"], rng.standard_normal((B, T, C))
+    p, visible, previous = random_store(layer, rng), rng.random((B, T)) < 0.5, rng.standard_normal((B, 1, C))
+    y, _ = layer.forward(p, x, visible, previous)
+    np.testing.assert_array_equal(y, smear_forward(x, p["f.weight"], visible=visible, previous=previous)[0])

@@ -63,10 +63,26 @@ def test_a_gradient_of_another_shape_than_the_logits_is_refused(row, batch, rng)
 @every(FIRST)
 def test_memory_is_asked_of_parameters_and_not_of_a_layer_by_its_name(row, rng):
     model = random_model(row, rng)
+    C = model.parameters["ln_f.weight"].size
     expected = model.activation_memory(10)
-    assert 0 < model.activation_memory(10, keep="inputs") < expected < model.activation_memory(20)
+    assert expected == 8 * 10 * (22 * 2 * C + 2 * VOCABULARY)
+    assert model.activation_memory(10, keep="inputs") == 8 * 10 * ((2 + 22) * C + 2 * VOCABULARY)
+    assert model.astype(np.float32).activation_memory(30) == 3 * expected / 2
     del model.wte  # another family may call it otherwise
     assert model.activation_memory(10) == expected
+
+
+@every(FIRST)
+def test_numbers_that_are_finite_are_told_to_be(row, batch, rng):
+    model, (ids, targets) = random_model(row, rng, dropout=0.2), batch
+    assert model.first_not_finite(ids, targets, np.random.default_rng(1)) is None
+    assert model.first_not_finite({"ids": ids, "targets": targets}, rng=np.random.default_rng(1)) is None
+
+
+@every(FIRST)
+def test_the_seed_is_zero_unless_given(row):
+    family, config = CAUSAL[row]
+    np.testing.assert_array_equal(family(config).store.vector, family(config, seed=0).store.vector)
 
 
 @every(FIRST)
