@@ -129,7 +129,7 @@ class CausalModel(Model):
         h, _ = self.hidden(
             ids, shared=Shared(key_mask=key_mask), position_ids=position_ids, state=state, keep="nothing"
         )
-        return self.head.forward(self.store, h[:, -1:])[0][:, -1]
+        return self.head.forward(self.store, h[:, -1:])[0][:, 0]
 
     def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
                  use_cache=True, attention_mask=None):  # fmt: skip

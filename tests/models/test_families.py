@@ -1,5 +1,7 @@
 """What every family of models is held to, whatever is in it: gradients, decoding, files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from families import CAUSAL, POSITIONS, VOCABULARY, random_model
@@ -77,6 +79,32 @@ def test_numbers_that_are_finite_are_told_to_be(row, batch, rng):
     model, (ids, targets) = random_model(row, rng, dropout=0.2), batch
     assert model.first_not_finite(ids, targets, np.random.default_rng(1)) is None
     assert model.first_not_finite({"ids": ids, "targets": targets}, rng=np.random.default_rng(1)) is None
+
+
+@every(FIRST)
+def test_a_hundred_tokens_are_written_unless_told(row, rng):
+    model = random_model(row, rng)
+    assert model.generate([[1, 2]]).shape == (1, 102) and len(list(model.stream([[1, 2]]))) == 100
+
+
+@every(FIRST)
+def test_one_block_decodes_as_well(row, rng):
+    family, config = CAUSAL[row]
+    (layers,) = {"n_layer", "num_layers", "num_hidden_layers"} & vars(config).keys()
+    model = family(replace(config, **{layers: 1}), dtype=np.float64)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    for settings in ({"temperature": 0}, {"seed": 3}):
+        cached, whole = (model.generate([[1, 2], [3, 4]], 12, **settings, use_cache=on) for on in (True, False))
+        np.testing.assert_array_equal(cached, whole)
+
+
+@every(FIRST)
+def test_one_target_is_enough(row, batch, rng):
+    model, (ids, targets) = random_model(row, rng), batch
+    one = np.full_like(targets, -100)
+    one[1, 3] = targets[1, 3]
+    logits = model.logits(ids)[1, 3]
+    assert model.loss(ids, one) == pytest.approx(np.log(np.exp(logits).sum()) - logits[one[1, 3]], rel=1e-12)
 
 
 @every(FIRST)

@@ -3,7 +3,7 @@ import pytest
 from lifted_casts import lift_casts
 
 import minigpt
-from minigpt import GPTNeo, GPTNeoConfig, MinigptError
+from minigpt import GPT, GPTConfig, GPTNeo, GPTNeoConfig, MinigptError
 
 B, T, V = 3, 8, 11
 SIZES = {"vocab_size": V, "max_position_embeddings": 9, "hidden_size": 6, "num_layers": 3, "num_heads": 2}
@@ -33,6 +33,28 @@ def test_gpt_neo_layers_see_the_whole_text_and_a_window_by_turns(batch, rng):
     for block, kind in zip(cache.blocks, ("global", "local", "global")):
         seen = (distance >= 0) & (distance < (3 if kind == "local" else T))
         np.testing.assert_array_equal(block.attn.weights[0, 0] > 0, seen)
+
+
+def test_gpt_neo_defaults():
+    """Those of Hugging Face's config, and an MLP of four times the width."""
+    config = GPTNeoConfig(**SIZES)
+    found = config.window_size, config.tie_embeddings, config.dropout, config.activation
+    assert found == (256, True, 0.0, "gelu_tanh")
+    parameters = GPTNeo(config).parameters
+    assert parameters["h.0.mlp.c_fc.weight"].shape == (6, 24) and "lm_head.weight" not in parameters
+
+
+def test_gpt_neo_that_sees_all_is_a_gpt_of_larger_queries(batch, rng):
+    """GPT-2 divides scores by sqrt(D): with queries that much larger, and q, k, v without biases,
+    both are one function.
+    """
+    model = small_gpt_neo(rng, attention_layers=("global",) * 3)
+    gpt = GPT(GPTConfig(V, 9, n_layer=3, n_head=2, n_embd=6), dtype=np.float64)
+    for name, value in gpt.parameters.items():
+        value[...] = 0 if name.endswith("c_attn.bias") else model.parameters[name]
+        if name.endswith("c_attn.weight"):
+            value[:, :6] *= np.sqrt(3)
+    np.testing.assert_allclose(gpt.logits(batch[0]), model.logits(batch[0]), rtol=1e-11, atol=1e-12)
 
 
 def test_gpt_neo_scores_are_not_scaled(batch, rng):
