@@ -15,6 +15,7 @@ process of its own: the same result, a few times slower.
 
 import argparse
 import ast
+import contextlib
 import copy
 import dataclasses
 import importlib
@@ -40,6 +41,7 @@ TESTS = {"ops": ("ops", "layers"), "layers": ("ops", "layers"), "models": ("mode
 # seconds of processor time for one mutant, however busy the machine; all its tests take ten, those
 # of the models ninety
 LIMIT = 300
+LARGEST = 6 << 30  # bytes of addresses that one mutant may have: some wire layers, or draw tokens, without end
 # exit status of a mutant whose module does not even import; said aloud, lest a fault of this script
 # count as a kill
 UNPLANTED = 3
@@ -287,6 +289,10 @@ class Runner:
                 signal.setitimer(signal.ITIMER_PROF, LIMIT)
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(10 * LIMIT)  # of one that sleeps
+            with contextlib.suppress(ImportError):  # of one that wires layers without end; Windows has no such limit
+                import resource
+
+                resource.setrlimit(resource.RLIMIT_AS, (LARGEST, LARGEST))
             try:
                 if mutant:
                     plant(mutant)
