@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.ops.erf import erf
+from minigpt.ops.erf import normal_cdf
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-SQRT_HALF = math.sqrt(0.5)
 
 
 class GeluTanhCache(NamedTuple):
@@ -70,9 +69,7 @@ def gelu_forward(x):
 
     x -> y, GeluCache. BERT's and RoBERTa's activation (eq. 1 and 2 of the paper).
     """
-    cdf = erf(x * SQRT_HALF)  # erf(x / sqrt(2))
-    cdf += 1
-    cdf *= 0.5  # Phi(x)
+    cdf = normal_cdf(x)
     return x * cdf, GeluCache(x, cdf)
 
 

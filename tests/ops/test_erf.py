@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from minigpt.ops.erf import erf
+from minigpt.ops.erf import BLOCK, erf, normal_cdf
 
-BORDERS = [0.0, 0.46875, 3.88, 4.0, 6.0]  # where erf changes from one rational piece to the next
+BORDERS = [0.0, 0.46875, 5.49 * math.sqrt(0.5), 4.0, 6.0]  # where erf changes from one rational piece to the next
 
 
 @pytest.fixture
@@ -77,3 +77,13 @@ def test_erf_leaves_its_argument_alone(x):
     before = x.copy()
     erf(x)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(np.float64, 2e-16), (np.float32, 2e-7)])
+def test_normal_cdf_of_more_than_a_block(dtype, accuracy):
+    x = np.linspace(-7, 7, 2 * (BLOCK + 57)).astype(dtype).reshape(2, -1).T  # two blocks and a part; not contiguous
+    y = normal_cdf(x)
+    assert y.dtype == dtype
+    assert np.abs(y - (1 + exact(x * math.sqrt(0.5))) / 2).max() <= accuracy
+    np.testing.assert_array_equal(y[::5003], normal_cdf(x[::5003]))
+    assert normal_cdf(dtype(-7)) <= 1e-11
