@@ -25,13 +25,20 @@ def load(directory):
     safetensors, a tensor that is missing, extra, misshapen or of another dtype; and after reading,
     for values that are not finite.
     """
+    kind, config, manifest = read_config(directory)
+    return kind(config, store=checkpoint.load_parameters(directory, manifest, config, kind.parameters_of))
+
+
+def read_config(directory):
+    """What a checkpoint folder holds, without its numbers -> the family's class, the config, the
+    manifest. MinigptError as for load.
+    """
     manifest = checkpoint.read_manifest(directory)
     model_type, beside = manifest.one_of("model_type", tuple(FAMILIES)), checkpoint.OWN_KEYS
     if model_type == "gpt":
         model_type, beside = earlier_gpt(manifest)
     kind = family(model_type)
-    config = manifest.config(kind.config_class, beside=beside)
-    return kind(config, store=checkpoint.load_parameters(directory, manifest, config, kind.parameters_of))
+    return kind, manifest.config(kind.config_class, beside=beside), manifest
 
 
 def earlier_gpt(manifest):

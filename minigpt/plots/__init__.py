@@ -7,6 +7,7 @@ it is a cell's last value: `plots.loss_curve(rows).figure`.
 """
 
 from minigpt.plots.attention import attention_map, attention_maps, visible
+from minigpt.plots.family import draw_family
 from minigpt.plots.figure import COLOURS, FONT, INK, annotate, check_format, png, save, style, subplots
 from minigpt.plots.training import blocks, gradient_norms, loss_curve, profile_chart, step_errors
 
@@ -19,6 +20,7 @@ __all__ = [
     "attention_maps",
     "blocks",
     "check_format",
+    "draw_family",
     "gradient_norms",
     "loss_curve",
     "png",

@@ -24,6 +24,21 @@ EXHIBITS = [
         gradients.embedding, "embedding.weight",
         "frequent tokens learn as slowly as rare ones",
     ),
+    other(
+        "token vectors multiplied by sqrt(C), both ways",
+        (
+            Edit(
+                "layers.embedding", "Embedding.forward", "return embedding_forward(ids, p[self.weight.name])",
+                "y, cache = embedding_forward(ids, p[self.weight.name])\n    return y * y.shape[-1] ** 0.5, cache",
+            ),
+            Edit(
+                "layers.embedding", "Embedding.backward",
+                "embedding_backward(dy,", "embedding_backward(dy * dy.shape[-1] ** 0.5,",
+            ),
+        ),
+        "golden: loss of Hugging Face's GPT-2", golden_loss, "loss",
+        "positions drown in the tokens: the first transformer's factor needs its initialisation", gradients.gpt,
+    ),
     gradient(
         "head: the vocabulary's last row left out of dx", "ops.embedding", "unembedding_backward",
         "(rows @ weight)", "(rows[:, :-1] @ weight[:-1])", gradients.unembedding, "unembedding.x",

@@ -1,0 +1,79 @@
+"""docs/FAMILIES.md: the tables of all families, their numbers and drawings."""
+
+from minigpt.explain.sizes import counts_of, sized, with_head
+from minigpt.explain.text import first_upper, head_name, heading
+
+TOP = """# The families, line by line
+
+What each family changes against GPT-2, in forward and in backward, where it stands in the code, and
+the mistake that the museum plants there (`minigpt gradcheck --museum` plants each and shows what
+catches it). GPT-2 itself is compared with the first transformer.
+
+This page is made by `python -m minigpt explain --markdown > docs/FAMILIES.md`, and a test holds it
+equal to what the code says: every function named exists, every mistake is an exhibit of the museum,
+and none is named twice. A terminal gets one family by `minigpt explain gpt_neo`, and the numbers of
+a model of your own with `--model DIR`. The drawings are read off the layers that a config wires:
+`minigpt explain gpt2 --plot docs/family-gpt2.png`, and so on.
+
+In formulas, `a @ b` is a matrix product and `a * b` goes number by number; `dx` is the gradient of
+the loss by `x`, `dy` the one that arrives; `w` are attention's weights.
+"""
+
+
+def page_of(families, lines_of):
+    """The whole page, as Markdown. families: name -> Family; lines_of: a family -> its own lines
+    and those that it shares.
+    """
+    parts = [TOP]
+    for family in families.values():
+        own, shared = lines_of(family)
+        parts.append(f"## {heading(family)}\n\n{family.source}\n")
+        parts.append(f"![{family.title}, from ids to loss](family-{family.name}.png)\n")
+        parts.append(table(family, own))
+        if shared:
+            title = families[family.as_in].title
+            parts.append(f"{first_upper(family.title)} does these as {title} does, whose table has them in full:\n")
+            parts.append("\n".join(f"- {line.part}: {code(line.here)}" for line in shared) + "\n")
+        parts.append(numbers(family))
+    return "\n".join(parts)
+
+
+def table(family, lines):
+    """The lines as a table."""
+    heads = first_upper(family.against), family.title, "backward", "code; mistake in the museum"
+    rows = [f"| | {' | '.join(heads)} |", "|-|-|-|-|-|"]
+    for line in lines:
+        cells = (line.part, line.before, line.here, line.backward, f"`{line.code}`; {line.exhibit}")
+        rows.append("| " + " | ".join(map(escaped, cells)) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def code(text):
+    """A line in a list."""
+    return escaped(text)
+
+
+def escaped(text):
+    """Text that Markdown shows as it is, but for code between backticks."""
+    if text.startswith("`"):
+        start, end = text.rsplit("`", 1)
+        return f"{start}`{escaped(end)}"
+    for sign in ("\\", "*", "_", "|", "<", "["):
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def numbers(family):
+    """How many numbers each part learns, for each of the family's sizes; and the whole with each
+    head.
+    """
+    configs = {size: sized(family, size) for size in family.sizes}
+    counts = {size: counts_of(family, config) for size, config in configs.items()}
+    rows = [f"| parameters | {' | '.join(counts)} |", "|-|" + "-:|" * len(counts)]
+    for part in next(iter(counts.values())):
+        rows.append(f"| {part} | " + " | ".join(f"{each[part]:,}" for each in counts.values()) + " |")
+    rows.append("| all | " + " | ".join(f"{sum(each.values()):,}" for each in counts.values()) + " |")
+    for head in family.heads:
+        totals = [sum(counts_of(family, with_head(config, head)).values()) for config in configs.values()]
+        rows.append(f"| all, {escaped(head_name(head))} | " + " | ".join(f"{n:,}" for n in totals) + " |")
+    return "\n".join(rows) + "\n"

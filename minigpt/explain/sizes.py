@@ -1,0 +1,60 @@
+"""From a family's name, one of its sizes or a folder to a config: no numbers are read or made."""
+
+import dataclasses
+
+from minigpt import hub, models
+from minigpt.errors import MinigptError
+from minigpt.explain.counts import count_by_part
+
+
+def sized(family, size=None):
+    """The config of one of a family's sizes by its name, of the first one unless given.
+
+    MinigptError for a size that the family does not have.
+    """
+    size = next(iter(family.sizes)) if size is None else size
+    if size not in family.sizes:
+        raise MinigptError(f"size is {size!r}, it must be one of {', '.join(family.sizes)}")
+    return models.family(family.model_type).config_class(**family.sizes[size])
+
+
+def config_of_folder(directory, families):
+    """The family and config of a model's folder, of ours or of transformers: -> one of families,
+    config.
+
+    MinigptError for a folder that holds none, and for a family that has no table.
+    """
+    if hub.is_huggingface(directory):
+        config = hub.describe(directory)["config"]
+        kinds = {family.name: models.family(family.model_type) for family in families}
+        name = next(name for name, kind in kinds.items() if kind.config_class is type(config))
+    else:
+        kind, config, _ = models.read_config(directory)
+        name = next((f.name for f in families if f.model_type == kind.model_type), kind.model_type)
+    by_name = {family.name: family for family in families}
+    if name not in by_name:
+        raise MinigptError(f"{directory} holds a {name}, there are tables of {', '.join(by_name)}")
+    return by_name[name], config
+
+
+def with_blocks(family, config, n):
+    """The same config with n blocks."""
+    changes = {family.blocks: n}
+    if hasattr(config, "attention_layers"):  # a word a block
+        changes["attention_layers"] = None
+    return dataclasses.replace(config, **changes)
+
+
+def counts_of(family, config):
+    """How many numbers each part of a family's model learns: dict of part -> number.
+
+    Two blocks are wired and not all of them, as a config's own num_parameters does it.
+    """
+    kind, blocks = models.family(family.model_type), getattr(config, family.blocks)
+    one, two = (count_by_part(kind.parameter_shapes(with_blocks(family, config, n))) for n in (1, 2))
+    return {part: one[part] + (blocks - 1) * (two[part] - one[part]) for part in one}
+
+
+def with_head(config, head):
+    """The same config with another head."""
+    return dataclasses.replace(config, head=head)

@@ -1,0 +1,270 @@
+"""minigpt explain: its tables are true to the code, and its page to them."""
+
+import importlib
+import inspect
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigpt
+from minigpt import MinigptError, cli, explain, museum, plots
+from minigpt.models import family as model_family
+
+DOCS = Path(__file__).parents[1] / "docs"
+FAMILIES = list(explain.FAMILIES.values())
+LINES = [(family, line) for family in FAMILIES for line in family.lines]
+EXHIBITS = {exhibit.name: exhibit for exhibit in museum.EXHIBITS}
+NUMBERS = {  # as transformers counts them, see the parity test
+    "gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200,
+    "gpt-neo-125m": 125_198_592, "gpt-neo-1.3B": 1_315_575_808, "gpt-neo-2.7B": 2_651_307_520,
+}  # fmt: skip
+SMALL = {  # sizes that differ, and what a config may switch
+    "gpt2": [
+        {"vocab_size": 11, "block_size": 7, "n_layer": 3, "n_head": 2, "n_embd": 6},
+        {"vocab_size": 11, "block_size": 7, "n_layer": 1, "n_head": 2, "n_embd": 6, "bias": False,
+         "tie_embeddings": False},
+    ],
+    "gpt_neo": [
+        {"vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 6, "num_layers": 3, "num_heads": 2,
+         "attention_layers": ("local", "local", "global"), "intermediate_size": 10, "tie_embeddings": False},
+    ],
+}  # fmt: skip
+
+
+def each_family():
+    return pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+def small_configs():
+    cases = [(explain.FAMILIES[name], fields) for name, several in SMALL.items() for fields in several]
+    return pytest.mark.parametrize(("family", "fields"), cases, ids=lambda case: getattr(case, "name", ""))
+
+
+def config_of(family, fields):
+    return model_family(family.model_type).config_class(**fields)
+
+
+# The tables
+
+
+@pytest.mark.parametrize(("family", "line"), LINES, ids=lambda case: getattr(case, "part", ""))
+def test_line_names_code_and_an_exhibit_that_exist(family, line):
+    assert all(isinstance(text, str) and text for text in line)
+    assert line.exhibit in EXHIBITS
+    parts = line.code.split(".")
+    (length,) = [i for i in range(1, len(parts)) if is_module(parts[:i]) and not is_module(parts[: i + 1])]
+    thing = importlib.import_module(".".join(["minigpt", *parts[:length]]))
+    for name in parts[length:]:
+        thing = inspect.getattr_static(thing, name)
+    assert inspect.isfunction(inspect.unwrap(getattr(thing, "__func__", thing))) or inspect.isclass(thing)
+
+
+def is_module(parts):
+    path = Path(minigpt.__file__).parent.joinpath(*parts)
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_no_exhibit_is_named_twice_nor_a_part_of_a_family():
+    names = [line.exhibit for _, line in LINES]
+    assert len(names) == len(set(names))
+    for family in FAMILIES:
+        parts = [line.part for line in sum(explain.lines_of(family), ())]
+        assert len(parts) == len(set(parts)) and family.changed == set(parts)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("size", NUMBERS)
+def test_sizes_have_the_papers_numbers(size):
+    (family,) = (family for family in FAMILIES if size in family.sizes)
+    config = explain.sized(family, size)
+    counts = explain.counts_of(family, config)
+    assert sum(counts.values()) == config.num_parameters == NUMBERS[size]
+    assert tuple(counts) == explain.PARTS
+
+
+def test_every_size_is_counted():
+    assert {size for family in FAMILIES for size in family.sizes} == NUMBERS.keys()
+
+
+@small_configs()
+def test_counts_by_part_are_those_of_the_parameters(family, fields):
+    config = config_of(family, fields)
+    model = model_family(family.model_type)(config)
+    assert explain.counts_of(family, config) == explain.count_by_part({n: x.shape for n, x in model.parameters.items()})
+    assert sum(explain.counts_of(family, config).values()) == model.num_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("wte.weight", "embeddings"), ("token_types.weight", "embeddings"), ("ln_0.bias", "norms"),
+        ("h.3.attn.c_attn.bias", "attention"), ("h.12.mlp.c_fc.weight", "MLP"), ("h.0.ln_2.weight", "norms"),
+        ("ln_f.bias", "norms"), ("lm_head.weight", "head"), ("pooler.weight", "head"), ("ln_t.weight", "head"),
+    ],
+)  # fmt: skip
+def test_parameter_belongs_to_a_part(name, part):
+    counts = explain.count_by_part({name: (3, 5)})
+    assert counts[part] == 15 == sum(counts.values())
+
+
+# Text
+
+
+@each_family()
+@pytest.mark.parametrize("width", [20, 40, 80, 109, 110, 133, 500])
+def test_table_is_as_wide_as_the_terminal(family, width):
+    text = explain.table_text(family, width)
+    assert max(map(len, text.splitlines())) <= max(40, min(width, 160))
+    assert all(line == line.rstrip() for line in text.splitlines())
+    wide = "".join(explain.table_text(family, 160).split())
+    for line in sum(explain.lines_of(family), ()):
+        assert line.exhibit.replace(" ", "") in wide and line.code in wide
+
+
+@each_family()
+def test_no_word_of_a_line_is_lost(family):
+    letters = sorted("".join(explain.table_text(family, 70).split()))
+    for line in sum(explain.lines_of(family), ()):
+        for letter in "".join(line).replace(" ", ""):
+            letters.remove(letter)
+
+
+def test_page_is_what_the_code_says():
+    page = (DOCS / "FAMILIES.md").read_text(encoding="utf-8")
+    assert page == explain.page() + "\n"
+    for family in FAMILIES:
+        assert f"](family-{family.name}.png)" in page
+
+
+# Drawings
+
+
+@each_family()
+def test_drawing_of_the_page_is_small(family):
+    assert 10_000 < (DOCS / f"family-{family.name}.png").stat().st_size < 100_000
+
+
+@each_family()
+def test_nothing_in_a_drawing_overlaps_or_leaves_the_page(family):
+    figure = plots.draw_family(explain.drawing(family, explain.sized(family)))
+    figure.draw_without_rendering()
+    page = figure.bbox
+    extents = [text.get_window_extent() for text in figure.axes[0].texts]
+    for i, a in enumerate(extents):
+        assert page.x0 <= a.x0 and a.x1 <= page.x1 and page.y0 <= a.y0 and a.y1 <= page.y1, figure.axes[0].texts[i]
+        for j, b in enumerate(extents[:i]):
+            assert not a.overlaps(b), (figure.axes[0].texts[i], figure.axes[0].texts[j])
+    boxes = [patch.get_window_extent() for patch in figure.axes[0].patches if patch.get_gid() == "box"]
+    assert len(boxes) > 10
+    for i, a in enumerate(boxes):
+        assert page.x0 < a.x0 and a.x1 < page.x1 and page.y0 < a.y0 and a.y1 < page.y1
+        assert not any(a.overlaps(b) for b in boxes[:i])
+        inside = [e for e in extents if a.overlaps(e)]
+        assert inside and all(a.x0 < e.x0 and e.x1 < a.x1 for e in inside)
+
+
+def test_drawing_colours_what_the_table_changes():
+    gpt2, neo = (explain.drawing(f, explain.sized(f)) for f in map(explain.FAMILIES.get, ("gpt2", "gpt_neo")))
+    assert not any(box.changed for box in all_boxes(gpt2)) and gpt2.against is None
+    assert [box.title for box in all_boxes(neo) if box.changed] == ["attention, 12 heads of 64"]
+    assert [mask.changed for mask in neo.masks] == [False, True]
+
+
+def all_boxes(drawing):
+    groups = [*drawing.embeddings, drawing.before, *drawing.branches, drawing.after, *drawing.heads]
+    return [box for group in groups for box in group]
+
+
+def test_masks_are_the_models_own():
+    """Of the drawing against the weights of a model: who has any."""
+    family = explain.FAMILIES["gpt_neo"]
+    fields = SMALL["gpt_neo"][0] | {"attention_layers": None, "window_size": 3, "max_position_embeddings": 8}
+    config = config_of(family, fields)
+    _, cache = model_family("gpt_neo")(config).forward(np.arange(8)[None])
+    for picture, block in zip(explain.drawing(family, config).masks, cache.blocks):
+        np.testing.assert_array_equal(picture.visible, block.attn.weights[0, 0] > 0)
+
+
+@small_configs()
+def test_any_config_can_be_drawn(family, fields):
+    assert plots.draw_family(explain.drawing(family, config_of(family, fields))).axes
+
+
+# The command
+
+
+def test_command_prints_a_table_and_numbers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    assert shutil.get_terminal_size().columns == 90
+    assert cli.main(["explain", "gpt_neo"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("GPT-Neo against GPT-2\n") and "125,198,592" in out
+    assert max(map(len, out.splitlines())) <= 90
+    assert cli.main(["explain", "gpt2", "--size", "gpt2-xl"]) == 0
+    assert "1,557,611,200" in capsys.readouterr().out
+    assert cli.main(["explain"]) == 0
+    assert all(name in capsys.readouterr().out for name in ["gpt2"])
+    assert cli.main(["explain", "--markdown"]) == 0
+    assert capsys.readouterr().out == (DOCS / "FAMILIES.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("hugging_face", [False, True])
+def test_command_counts_a_model_of_ones_own(tmp_path, capsys, hugging_face):
+    family = explain.FAMILIES["gpt_neo"]
+    model = model_family("gpt_neo")(config_of(family, SMALL["gpt_neo"][0]))
+    minigpt.to_huggingface(model, tmp_path) if hugging_face else model.save(tmp_path)
+    for argv in (["--model", str(tmp_path)], ["gpt_neo", "--model", str(tmp_path)]):
+        assert cli.main(["explain", *argv, "--plot", str(tmp_path / "p.svg")]) == 0
+        out = capsys.readouterr().out
+        assert f"Parameters of {tmp_path}" in out and f"{model.num_parameters:,}" in out
+        assert (tmp_path / "p.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert cli.main(["explain", "gpt2", "--model", str(tmp_path)]) == 2
+    assert "holds a gpt_neo, not a gpt2" in capsys.readouterr().err
+
+
+def test_command_refuses_what_it_has_no_table_of(tmp_path, capsys):
+    from minigpt.models.recipe_gpt import gpt_or_recipe
+
+    kind, config = gpt_or_recipe(SMALL["gpt2"][0] | {"positions": "rotary", "n_head": 1})
+    kind(config).save(tmp_path)
+    for argv, message in (
+        (["bart"], "family is 'bart', it must be one of gpt2, gpt_neo"),
+        (["gpt2", "--size", "gpt-neo-125m"], "size is 'gpt-neo-125m', it must be one of gpt2, gpt2-medium"),
+        (["gpt2", "--size", "gpt2", "--model", str(tmp_path)], "--size goes without a model"),
+        (["--model", str(tmp_path)], "holds a recipe_gpt, there are tables of gpt2, gpt_neo"),
+        (["--model", str(tmp_path / "none")], "none"),
+        (["--size", "gpt2"], "name a family: gpt2, gpt_neo"),
+        (["gpt2", "--markdown"], "--markdown prints the page of all families"),
+        (["gpt2", "--plot", "x.bmp"], "its name must end with"),
+        (["gpt2", "--plot", str(tmp_path / "no" / "x.png")], "there is no folder"),
+    ):
+        assert cli.main(["explain", *argv]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and not captured.out and captured.err.count("\n") == 1
+
+
+def test_size_of_no_family_is_refused():
+    with pytest.raises(MinigptError, match="size is 'x', it must be one of gpt2, "):
+        explain.sized(explain.FAMILIES["gpt2"], "x")
+
+
+# Numbers by transformers, on the meta device: no weights are made
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size", NUMBERS)
+def test_numbers_are_transformers(size):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from minigpt import hub
+
+    (family,) = (family for family in FAMILIES if size in family.sizes)
+    module = importlib.import_module(hub.FAMILIES[family.name])
+    values = module.config_values(explain.sized(family, size))
+    config = transformers.AutoConfig.for_model(**values)
+    with torch.device("meta"):
+        theirs = transformers.AutoModel.from_config(config)
+    assert sum(p.numel() for p in theirs.parameters()) == NUMBERS[size]
