@@ -1,8 +1,9 @@
 """Models from and for `transformers`: folders of config.json and model.safetensors.
 
-A family is one module: MODEL, its class; TABLE, how their tensors are named and laid out;
-read_config and config_values, from their config to ours and back; written_as, the config of what
-its files hold.
+A family is one module: MODEL, its class; TABLE, how their tensors are named and laid out; HEADS,
+our name of a head -> their architecture, where there is a choice; GENERATES, whether it writes
+text; read_config and config_values, from their config to ours and back; written_as, the config of
+what its files hold.
 """
 
 import importlib
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from minigpt.checks import one_of, shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json, read_bytes, read_json
 from minigpt.hub.files import CONFIG, read_tensors, write_folder
-from minigpt.hub.weights import name_tensors, parameter_shapes, read_model, settle_ties
+from minigpt.hub.weights import fit, parameter_shapes, read_model
 
 __all__ = ["describe", "from_huggingface", "is_huggingface", "to_huggingface", "to_huggingface_names"]
 
@@ -30,45 +32,54 @@ def to_standard_error(message):
     print(message, file=sys.stderr)
 
 
-def from_huggingface(directory, head=None, *, say=to_standard_error):
+def from_huggingface(directory, head=None, *, num_labels=None, seed=0, say=to_standard_error):
     """A model from a folder of `transformers`: config.json, and model.safetensors or the shards of
     its index.
 
     model_type picks the family. Half precision (F16, BF16) becomes float32; where a tensor is
     float64, so is the model. model.fresh: names of the parameters that the file did not have, drawn
-    anew (in a decoder none may lack). Where the config contradicts itself or the tensors, the model
-    is what transformers makes of them, or as near as it can be, and `say` is told: a head that
-    differs from the token table is loaded although the config ties them, and tie_embeddings is
-    False; of three dropouts that differ the first is taken for all.
+    anew from `seed` (in a decoder none may lack). Where the config contradicts itself or the
+    tensors, the model is what transformers makes of them, or as near as it can be, and `say` is
+    told: a head that differs from the token table is loaded although the config ties them, and
+    tie_embeddings is False; of three dropouts that differ the first is taken for all.
 
-    head: what stands on top, in families that have a choice. MinigptError, before memory is taken,
-    for files, settings or tensors that are missing, damaged, or not ours to compute, named with
-    their value; and after reading, for numbers that are not finite.
+    head: what stands on top, in families that have a choice (hub.bert.HEADS, hub.roberta.HEADS):
+    one of theirs by name, "base" for none, None for that which config.json names in
+    `architectures`, else for what the tensors show; num_labels: of a classifier, None for that of
+    config.json. MinigptError, before memory is taken, for files, settings or tensors that are
+    missing, damaged, or not ours to compute, named with their value; and after reading, for numbers
+    that are not finite.
     """
     directory = Path(directory)
-    family, config, tensors = read_folder(directory, say)
-    if head is not None:
-        raise MinigptError(f"head is {head!r}, it must be None: {family.MODEL.__name__} has no choice of heads")
-    config, tensors = settle_ties(family.TABLE, config, tensors, say)
-    return read_model(family, config, tensors, directory)
+    family, fitted = read_folder(directory, say, head, num_labels)
+    return read_model(family, fitted, directory, seed)
 
 
-def to_huggingface(model, directory):
-    """Write a model as `transformers` reads it: config.json, generation_config.json and
-    model.safetensors.
+def to_huggingface(model, directory, tokenizer=None):
+    """Write a model as `transformers` reads it: config.json, model.safetensors, for a decoder
+    generation_config.json, and a tokenizer's files where one is given.
 
-    Biases that it lacks are written as zeros. MinigptError where the folder can't be written or is
-    a checkpoint of ours, and for a model that transformers does not have.
+    Biases that a GPT lacks are written as zeros. MinigptError where the folder can't be written or
+    is a checkpoint of ours, for a model or tokenizer that transformers does not have, and for a
+    tokenizer with more tokens than the model knows.
     """
-    family = family_of(model)
+    directory, family = Path(directory), family_of(model)
     if model.dtype not in (np.float32, np.float64):
         raise MinigptError(f"the model is {model.dtype}, it must be float32 or float64 (use astype)")
     config = family.written_as(model.config)
-    tensors = to_huggingface_names(model, model.parameters)
+    values = family.config_values(config) | {"dtype": str(model.dtype)}
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, config.vocab_size)
+        values |= {key: id for key, id in special_ids(tokenizer).items() if key in values and id is not None}
+    table, tensors = family.TABLE.of(config), to_huggingface_names(model, model.parameters)
     for name, shape in parameter_shapes(family, config).items():
         if name not in model.parameters:
-            tensors |= family.TABLE.views(name, np.zeros(shape, model.dtype))
-    write_folder(Path(directory), family.config_values(config) | {"dtype": str(model.dtype)}, tensors)
+            tensors |= table.views(name, np.zeros(shape, model.dtype))
+    for first, second in table.twins.items():
+        if second in tensors:
+            tensors[first] = tensors[second]
+    save_tokenizer = None if tokenizer is None else lambda: tokenizer.save(directory)
+    write_folder(directory, values, tensors, generates=family.GENERATES, save_tokenizer=save_tokenizer)
 
 
 def to_huggingface_names(model, tensors):
@@ -78,7 +89,7 @@ def to_huggingface_names(model, tensors):
     MinigptError for a model that transformers does not have, and for a name or shape that is none
     of the model's.
     """
-    table, found = family_of(model).TABLE, {}
+    table, found = family_of(model).TABLE.of(model.config), {}
     for name, value in tensors.items():
         if name not in model.parameters or np.shape(value) != model.parameters[name].shape:
             raise MinigptError(f"tensor {name!r} of shape {np.shape(value)} is none of the model's parameters")
@@ -99,36 +110,75 @@ def is_huggingface(directory):
 
 def describe(directory):
     """What a folder of `transformers` holds, without reading the numbers: a dict of model type,
-    tensors, dtypes, parameters and our config.
+    tensors, dtypes, parameters, our config and the parameters that it lacks.
 
     MinigptError as for from_huggingface.
     """
     notes = []
-    family, config, tensors = read_folder(Path(directory), notes.append)
+    family, fitted = read_folder(Path(directory), notes.append)
+    tensors = fitted.tensors.values()
     return {
         "model": family.MODEL.__name__,
-        "config": config,
+        "config": fitted.config,
         "tensors": len(tensors),
-        "numbers": sum(tensor.size for tensor in tensors.values()),
-        "dtypes": sorted({tensor.dtype for tensor in tensors.values()}),
-        "files": sorted({tensor.path.name for tensor in tensors.values()}),
+        "numbers": sum(tensor.size for tensor in tensors),
+        "dtypes": sorted({tensor.dtype for tensor in tensors}),
+        "files": sorted({tensor.path.name for tensor in tensors}),
+        "fresh": fitted.fresh,
         "notes": notes,
     }
 
 
-def read_folder(directory, say):
-    """The family's module, config and tensors of a folder; errors as for from_huggingface."""
+def read_folder(directory, say, head=None, num_labels=None):
+    """The family's module, and the tensors of a folder compared with its config: weights.Fitted.
+    Arguments and errors as for from_huggingface.
+    """
     path = directory / CONFIG
     before = read_bytes(path)
     values = parse_json(before, path)
     if "format_version" in values:
         raise MinigptError(f"{directory} is a checkpoint of minigpt: minigpt.load reads it")
     family = importlib.import_module(FAMILIES[values.one_of("model_type", list(FAMILIES))])
+    check_choice(family, head, num_labels)
     tensors = read_tensors(directory)
     if read_bytes(path) != before:  # to_huggingface takes it away before it replaces the tensors
         raise MinigptError(f"{directory} was written to while it was read")
-    config = family.read_config(values, len(tensors), say)
-    return family, config, name_tensors(family, config, tensors)
+    choice = {"head": head, "num_labels": num_labels} if family.HEADS else {}
+    config = family.read_config(values, tensors, say, **choice)
+    return family, fit(family, config, tensors, directory, say)
+
+
+def check_choice(family, head, num_labels):
+    """MinigptError for a head that a family has not, and for a number of labels that is none."""
+    if not family.HEADS:
+        if head is not None:
+            raise MinigptError(
+                f"head is {shortened(head)}, it must be None: {family.MODEL.__name__} has no choice of heads"
+            )
+        if num_labels is not None:
+            raise MinigptError(f"num_labels is {shortened(num_labels)}, {family.MODEL.__name__} has no labels")
+        return
+    if head is not None:
+        one_of("head", head, [name or "base" for name in family.HEADS])
+    if num_labels is not None:
+        whole("num_labels", num_labels, at_least=1)
+
+
+def check_tokenizer(tokenizer, vocab_size):
+    """MinigptError for a tokenizer that transformers does not have, or whose ids are beyond a
+    model's table.
+    """
+    if not getattr(tokenizer, "huggingface", False):
+        raise MinigptError(f"transformers has no {type(tokenizer).__name__}: write the model without it")
+    if tokenizer.vocab_size > vocab_size:
+        raise MinigptError(f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows {vocab_size:,}")
+
+
+def special_ids(tokenizer):
+    """The keys of a config that name special tokens, and their ids by a tokenizer, None where it
+    has none.
+    """
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
 
 
 def family_of(model):

@@ -20,6 +20,7 @@ TENSORS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FORMATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}  # of tensors that we read; NumPy has no bfloat16
 SHARD = re.compile(r"[^/\\:\0]+\.safetensors")  # a plain name: no other folder, no drive
 OTHER_WEIGHTS = re.compile(r".*\.(bin|bin\.index\.json|h5|msgpack|gguf|onnx|ckpt|pt|pth)", re.IGNORECASE)
+PICKLE = re.compile(r".*\.(bin|bin\.index\.json|ckpt|pt|pth)", re.IGNORECASE)
 
 
 class Tensor(NamedTuple):
@@ -36,9 +37,11 @@ class Tensor(NamedTuple):
         """How many numbers it holds."""
         return math.prod(self.shape)
 
-    def array(self):
-        """Its numbers; those of bfloat16, which are the upper halves of float32's, as float32."""
-        values = self.data.view(FORMATS[self.dtype]).reshape(self.shape)
+    def numbers(self, start, stop):
+        """Its numbers from start to stop, in a row; those of bfloat16, which are the upper halves
+        of float32's, as float32.
+        """
+        values = self.data.view(FORMATS[self.dtype])[start:stop]
         return (values.astype(np.uint32) << 16).view(np.float32) if self.dtype == "BF16" else values
 
     def __str__(self):
@@ -93,9 +96,9 @@ def other_weights(directory):
     if not names:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (
-        f"; there is {', '.join(names[:3])}{more}: load it with transformers, whose save_pretrained writes safetensors"
-    )
+    pickle = " (a pickle, which runs code of others when it is opened)" if any(map(PICKLE.fullmatch, names)) else ""
+    convert = "load it with transformers, whose save_pretrained writes safetensors"
+    return f"; there is {', '.join(names[:3])}{more}{pickle}: {convert}"
 
 
 def map_file(path):
@@ -104,8 +107,9 @@ def map_file(path):
         return {name: Tensor(path, name, *part) for name, part in map_bytes(path).items()}
 
 
-def write_folder(directory, config, tensors):
-    """Write config.json, generation_config.json and model.safetensors, each whole or not at all.
+def write_folder(directory, config, tensors, *, generates, save_tokenizer=None):
+    """Write config.json and model.safetensors, for a model that generates generation_config.json
+    too, each whole or not at all; save_tokenizer() writes a tokenizer's files.
 
     From the moment that the tensors are replaced, until config.json is there anew, a reader finds
     no config.json rather than that of another model. MinigptError where they can't be written, or
@@ -125,8 +129,13 @@ def write_folder(directory, config, tensors):
             if before is not None:
                 write_atomically(directory / CONFIG, before)
             raise
-        tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
-        write_atomically(directory / GENERATION, json.dumps({"_from_model_config": True} | tokens, indent=1) + "\n")
+        if generates:
+            tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
+            write_atomically(directory / GENERATION, json.dumps({"_from_model_config": True} | tokens, indent=1) + "\n")
+        else:
+            remove([directory / GENERATION])  # that of another model
+        if save_tokenizer is not None:
+            save_tokenizer()
         write_atomically(directory / CONFIG, json.dumps(config, indent=1) + "\n")
     except OSError as error:
         raise MinigptError(f"{directory} can't be written: {reason(error)}") from None

@@ -35,6 +35,7 @@ TABLE = Table(
     tied={"lm_head.weight": "transformer.wte.weight"},
     ignored=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",  # causal masks that old files carry along
 )
+HEADS, GENERATES = None, True
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # ours is one: the first of them
 FIXED = {  # of a GPT2Config: what our GPT computes
     "layer_norm_epsilon": 1e-5,
@@ -45,7 +46,7 @@ FIXED = {  # of a GPT2Config: what our GPT computes
 
 
 def read_config(values, tensors, say):
-    """The GPTConfig of a GPT2Config's Values; tensors: how many the files hold.
+    """The GPTConfig of a GPT2Config's Values; tensors: those of the files.
 
     MinigptError for a setting that is missing, impossible, or not what our GPT computes.
     """
@@ -56,7 +57,7 @@ def read_config(values, tensors, say):
     settings = {
         "vocab_size": values.whole("vocab_size"),
         "block_size": values.whole("n_positions"),
-        "n_layer": layers(values, "n_layer", tensors),
+        "n_layer": layers(values, "n_layer", len(tensors)),
         "n_head": values.whole("n_head"),
         "n_embd": n_embd,
         "dropout": one_dropout(values, DROPOUTS, 0.1, say),

@@ -32,17 +32,18 @@ TABLE = Table(
     tied={"lm_head.weight": "transformer.wte.weight"},
     ignored=r"transformer\.h\.\d+\.attn\.attention\.(bias|masked_bias)",  # masks that old files carry along
 )
+HEADS, GENERATES = None, True
 DROPOUTS = ("resid_dropout", "embed_dropout", "attention_dropout")  # ours is one: the first of them
 EPSILON = 1e-5  # of LayerNorm: what our GPTNeo computes
 
 
 def read_config(values, tensors, say):
-    """The GPTNeoConfig of their Values; tensors: how many the files hold.
+    """The GPTNeoConfig of their Values; tensors: those of the files.
 
     MinigptError for a setting that is missing, impossible, or not what our GPTNeo computes.
     """
     values.one_of("layer_norm_epsilon", [EPSILON], default=EPSILON)
-    num_layers = layers(values, "num_layers", tensors)
+    num_layers = layers(values, "num_layers", len(tensors))
     settings = {
         "vocab_size": values.whole("vocab_size"),
         "max_position_embeddings": values.whole("max_position_embeddings"),

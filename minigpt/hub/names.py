@@ -10,6 +10,7 @@ import numpy as np
 from minigpt.errors import MinigptError
 
 LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # in our names: the 3 of h.3.ln_1.weight
+OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))  # of a LayerNorm, as TensorFlow calls them
 
 
 class Row(NamedTuple):
@@ -31,7 +32,16 @@ class Table(NamedTuple):
     rows: tuple
     prefix: str  # which the tensors of a file of the bare model, without its head, don't have
     tied: dict  # tensor -> the one that it is once more where the config ties them; files may hold both, or either
-    ignored: str = "(?!)"  # pattern of tensors that have no part in our model: buffers, other heads
+    ignored: str = "(?!)"  # pattern of tensors that have no part in a model: buffers of old files
+    twins: dict = {}  # noqa: RUF012 tensor -> a second name of it, which alone is computed with where the head is untied
+
+    def of(self, config):
+        """The table of a config's files: where the head is untied, a twin bears its second name."""
+        if config.tie_embeddings:
+            return self
+        return self._replace(
+            rows=tuple(row._replace(theirs=self.twins.get(row.theirs, row.theirs)) for row in self.rows)
+        )
 
     def row(self, name):
         """The row of a parameter of ours, and its layer's number, None where it is in none."""
@@ -55,13 +65,31 @@ class Table(NamedTuple):
         """Their name -> shape of a parameter of ours; no memory is taken."""
         return {theirs: view.shape for theirs, view in self.views(name, np.broadcast_to(np.float32(0), shape)).items()}
 
+    def outside_layers(self):
+        """Names of all tensors that are in no layer, whether a config has them or not."""
+        names = {name for row in self.rows if isinstance(row.theirs, str) for name in (row.theirs,) if "{}" not in name}
+        return names | self.twins.keys() | set(self.twins.values())
+
     def known_as(self, name, wanted):
         """The name among `wanted` that a tensor in a file has: its own, or with the prefix that it
-        lacks. None where it is to be ignored.
+        lacks, or with today's spelling of an old name. None where it is to be ignored.
 
         A name that is neither comes back as it is.
         """
-        for full in (name, self.prefix + name):
-            if full in wanted:
-                return full
+        for spelt in (name, modern(name)):
+            for full in (spelt, self.prefix + spelt):
+                if full in wanted:
+                    return full
         return None if re.fullmatch(self.ignored, name) or re.fullmatch(self.ignored, self.prefix + name) else name
+
+
+def modern(name):
+    """Today's spelling of a LayerNorm's gamma and beta.
+
+    >>> modern("bert.embeddings.LayerNorm.gamma")
+    'bert.embeddings.LayerNorm.weight'
+    """
+    for old, new in OLD_NAMES:
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name

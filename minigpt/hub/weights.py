@@ -1,41 +1,110 @@
-"""From a file's tensors to a store of ours and back, by a family's table."""
+"""From a file's tensors to a store of ours, by a family's table: named, compared with the config,
+and only then read.
+"""
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.errors import MinigptError
+from minigpt.checks import shortened
+from minigpt.errors import LONGEST, MinigptError
 from minigpt.hub.files import FORMATS
+from minigpt.hub.reading import read_all, same
+from minigpt.layers.store import Store
 from minigpt.machine import check_memory
+
+NAMED = 10  # tensors that a message names
+
+
+class Fitted(NamedTuple):
+    """The tensors of a file that a config's model is made of; nothing has been read of them yet."""
+
+    config: object  # as the file has it: untied where its head differs from the token table
+    table: object  # names.Table of it
+    tensors: dict  # name in a file of the whole model -> files.Tensor
+    fresh: tuple  # names of the parameters of ours that the file has not
 
 
 def parameter_shapes(family, config):
     """Name -> shape of the parameters of a config's model, in store order; no memory is taken."""
-    return {parameter.name: parameter.shape for parameter in family.MODEL.parameters_of(config)}
+    return family.MODEL.parameter_shapes(config)
+
+
+def fit(family, config, tensors, directory, say):
+    """Compare a file's tensors with a config -> Fitted. `say` is told what is not used, what is
+    drawn anew, and which tensors differ that the config ties.
+
+    MinigptError for tensors that are missing, belong to no model of this family and config, stand
+    there twice, have another shape or are not of floating point: all of them in one message.
+    """
+    found, unused, wrong = name_tensors(family, config, tensors)
+    found = settle_twins(family.TABLE, found, say)
+    config, found = settle_ties(family.TABLE, config, found, say)
+    table = family.TABLE.of(config)
+    if not config.tie_embeddings:
+        found = {table.twins.get(name, name): tensor for name, tensor in found.items()}
+    fresh = []
+    for name, shape in parameter_shapes(family, config).items():
+        parts = table.shapes(name, shape)
+        missing = [theirs for theirs in parts if theirs not in found]
+        if missing and table.row(name)[0].optional:
+            fresh.append(name)
+        else:
+            wrong += [("missing", None, theirs) for theirs in missing]
+        wrong += [
+            ("misshapen", found[theirs], f"{found[theirs].shape}, the config asks for {expected}")
+            for theirs, expected in parts.items()
+            if theirs in found and found[theirs].shape != expected
+        ]
+    if wrong:
+        raise MinigptError(complaint(wrong, directory))
+    if unused:
+        say(f"{directory}: this model has no use for {listed(unused)}")
+    if fresh:
+        say(f"{directory} has no {listed(fresh)}: drawn anew (model.fresh)")
+    return Fitted(config, table, found, tuple(fresh))
 
 
 def name_tensors(family, config, tensors):
     """The tensors of a file under their names in a file of the whole model, those to be ignored
-    left out.
-
-    MinigptError for one that no model of this family and config has, that stands there twice, or is
-    not of floating point.
+    left out -> name -> Tensor, names of those of other heads, complaints of `complaint`.
     """
-    shapes = parameter_shapes(family, replace(config, tie_embeddings=False))
-    wanted, found = {theirs for name, shape in shapes.items() for theirs in family.TABLE.shapes(name, shape)}, {}
+    table, untied = family.TABLE, replace(config, tie_embeddings=False)
+    shapes = parameter_shapes(family, untied)
+    wanted = {theirs for name, shape in shapes.items() for theirs in table.shapes(name, shape)}
+    wanted |= {second for first, second in table.twins.items() if first in wanted}
+    every = wanted | table.outside_layers()
+    found, unused, wrong = {}, [], []
     for name, tensor in tensors.items():
-        known = family.TABLE.known_as(name, wanted)
+        known = table.known_as(name, every)
         if known is None:
             continue
-        if known not in wanted:
-            raise MinigptError(f"{tensor} does not belong to this config")
-        if known in found:
-            raise MinigptError(f"{tensor} is {found[known].name} once more, without or with its prefix")
-        if tensor.dtype not in FORMATS:
-            raise MinigptError(f"{tensor} is {tensor.dtype}, it must be one of {', '.join(FORMATS)}")
-        found[known] = tensor
-    return found
+        if known not in every:
+            wrong.append(("extra", tensor, "does not belong to this config"))
+        elif known not in wanted:
+            unused.append(known)
+        elif known in found:
+            wrong.append(("twice", tensor, f"is {found[known].name} once more, under another name"))
+        else:
+            found[known] = tensor
+            if tensor.dtype not in FORMATS:
+                wrong.append(("integer", tensor, f"is {tensor.dtype}, it must be one of {', '.join(FORMATS)}"))
+    return found, unused, wrong
+
+
+def settle_twins(table, tensors, say):
+    """Tensors with each pair of twins as one, under the first name: of two that differ, the second,
+    with which transformers computes.
+    """
+    tensors = dict(tensors)
+    for first, second in table.twins.items():
+        if second in tensors:
+            if first in tensors and not same(tensors[first], tensors[second]):
+                say(f"{tensors[second]} differs from {first}, which is another name of it: it is taken for both")
+            tensors[first] = tensors.pop(second)
+    return tensors
 
 
 def settle_ties(table, config, tensors, say):
@@ -59,53 +128,81 @@ def settle_ties(table, config, tensors, say):
     return config, tensors
 
 
-def same(a, b):
-    """Whether two tensors hold the same numbers."""
-    return np.array_equal(a.array(), b.array())
+def read_model(family, fitted, directory, seed=0):
+    """The model of what `fit` found, with a file's numbers; parameters that the file has not are
+    drawn from the seed.
 
-
-def read_model(family, config, tensors, directory):
-    """A config's model with the numbers of a file, which are compared with the config first; errors
-    as for from_huggingface.
+    Beside the model it takes no more memory than a block of numbers. MinigptError naming the
+    tensors that hold NaN or infinity.
     """
-    table, shapes = family.TABLE, parameter_shapes(family, config)
-    fresh = tuple(name for name, shape in shapes.items() if not complete(table, name, shape, tensors, directory))
+    shapes, table, tensors = parameter_shapes(family, fitted.config), fitted.table, fitted.tensors
     dtype = np.float64 if any(tensor.dtype == "F64" for tensor in tensors.values()) else np.float32
-    if fresh:
-        model = family.MODEL(config, dtype=dtype)
-    else:
-        size = sum(map(math.prod, shapes.values()))
-        check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
-        model = family.MODEL.zeros(config, dtype)
-    for name, value in model.parameters.items():
-        if name not in fresh:
-            for theirs, view in table.views(name, value).items():
-                view[...] = finite(tensors[theirs])
-    model.fresh = fresh
+    size = sum(map(math.prod, shapes.values()))
+    check_memory(size * np.dtype(dtype).itemsize, f"a model of {size:,} parameters")
+    model = family.MODEL.zeros(fitted.config, dtype)
+    drawn = [parameter for name, parameter in model.store.parameters.items() if name in fitted.fresh]
+    for name, value in Store.initialised(drawn, seed, dtype).items():
+        model.store[name][...] = value
+    jobs = [
+        (view, tensors[theirs])
+        for name, value in model.parameters.items()
+        if name not in fitted.fresh
+        for theirs, view in table.views(name, value).items()
+    ]
+    wrong = [
+        ("not finite", tensor, f"holds {bad} values that are not finite")
+        for (_, tensor), bad in zip(jobs, read_all(jobs))
+        if bad
+    ]
+    if wrong:
+        raise MinigptError(complaint(wrong, directory))
+    model.fresh = fitted.fresh
     return model
 
 
-def complete(table, name, shape, tensors, directory):
-    """Whether a file has all of a parameter of ours. MinigptError where it may not lack it, and for
-    another shape.
+KINDS = {  # of complaints -> what a message calls the tensors
+    "missing": "missing",
+    "misshapen": "of another shape",
+    "extra": "not of this config",
+    "twice": "there twice",
+    "integer": "not of floating point",
+    "not finite": "with values that are not finite",
+}
+
+
+def complaint(wrong, directory):
+    """One message for all that is wrong with tensors: [(kind, Tensor or None, what)] -> text. Of
+    many, ten are named, or as many as a message has room for.
     """
-    for theirs, expected in table.shapes(name, shape).items():
-        if theirs in tensors:
-            if tensors[theirs].shape != expected:
-                raise MinigptError(
-                    f"{tensors[theirs]} has shape {tensors[theirs].shape}, the config asks for {expected}"
-                )
-        elif table.row(name)[0].optional:
-            return False
-        else:
-            raise MinigptError(f"{directory}: tensor {theirs} is missing")
-    return True
+    if len(wrong) == 1:
+        kind, tensor, what = wrong[0]
+        if kind == "missing":
+            return f"{directory}: tensor {short(what)} is missing"
+        return f"{tensor} has shape {what}" if kind == "misshapen" else f"{tensor} {what}"
+    groups = {kind: [] for kind in KINDS}
+    for kind, tensor, what in wrong:
+        groups[kind].append(
+            short(what) if tensor is None else short(tensor.name) + (f" {what}" if kind == "misshapen" else "")
+        )
+    groups = {kind: names for kind, names in groups.items() if names}
+    for most in range(NAMED // len(groups), 0, -1):
+        parts = [f"{KINDS[kind]}: {listed(names, most)}" for kind, names in groups.items()]
+        text = f"{directory}: {len(wrong):,} tensors do not fit; {'; '.join(parts)}"
+        if len(text) <= LONGEST:
+            break
+    return text
 
 
-def finite(tensor):
-    """A tensor's numbers. MinigptError where some are NaN or infinite."""
-    values = tensor.array()
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise MinigptError(f"{tensor} holds {bad} values that are not finite")
-    return values
+def listed(names, most=NAMED):
+    """Names in a row, and how many there are more.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def short(name):
+    """A tensor's name in a message."""
+    return name if len(name) <= 80 else shortened(name)

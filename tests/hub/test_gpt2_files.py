@@ -8,7 +8,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import minigpt
-from minigpt import GPT, MinigptError, hub
+from minigpt import GPT, GPTNeo, GPTNeoConfig, MinigptError, hub
+from minigpt.hub import reading
+from minigpt.hub.files import map_file
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
 
 # Both ways
@@ -78,8 +80,8 @@ def test_complex_weights_are_refused(tmp_path, rng):
         ("activation_function", ["gelu"], r"activation_function is \['gelu'\], it must be one of gelu_new, "),
         ("layer_norm_epsilon", 1e-3, "layer_norm_epsilon is 0.001, it must be 1e-05"),
         ("scale_attn_weights", 1, "scale_attn_weights is 1, it must be True"),
-        ("n_layer", 3, r"transformer\.h\.2\.ln_1\.weight is missing"),
-        ("n_layer", 1, r"transformer\.h\.1\.\S+ does not belong"),
+        ("n_layer", 3, r"12 tensors do not fit; missing: transformer\.h\.2\.ln_1\.weight, .* and 2 more$"),
+        ("n_layer", 1, r"12 tensors do not fit; not of this config: transformer\.h\.1\.\S+, .* and 2 more$"),
         ("n_layer", 10**9, "n_layer is 1000000000, the files hold 28 tensors only"),
         ("vocab_size", 12, r"wte\.weight has shape \(11, 6\), the config asks for \(12, 6\)"),
         ("vocab_size", 2**70, r"config\.json: vocab_size is a number of 71 bits"),
@@ -210,7 +212,7 @@ def test_files_of_the_bare_model_and_of_old_with_buffers_are_read(change, tmp_pa
         (lambda t: t | {"score.weight": np.zeros((2, 6))}, r"tensor score\.weight does not belong to this config"),
         (lambda t: t | {"x" * 5000: np.zeros(1)}, r"\(5,000 characters\) does not belong"),
         (lambda t: t | {"transformer.h.x.attn.bias": np.zeros(1)}, r"transformer\.h\.x\.attn\.bias does not belong"),
-        (lambda t: t | {"wte.weight": np.zeros((11, 6))}, "once more, without or with its prefix"),
+        (lambda t: t | {"wte.weight": np.zeros((11, 6))}, "wte.weight once more, under another name"),
         (
             lambda t: t | {"transformer.wpe.weight": np.zeros((7, 6), np.int64)},
             r"wpe\.weight is I64, it must be one of F16, ",
@@ -338,9 +340,9 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path, rng):
 def test_weights_of_another_format_are_named(name, tmp_path, rng):
     minigpt.to_huggingface(small_gpt(rng), tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / name)
-    with pytest.raises(
-        MinigptError, match=rf"model\.safetensors is missing; there is {name}: .*save_pretrained writes safetensors"
-    ):
+    pickle = r" \(a pickle, which runs code of others when it is opened\)" if ".bin" in name else ""
+    found = rf"model\.safetensors is missing; there is {name}{pickle}: load it with transformers, .* writes safetensors"
+    with pytest.raises(MinigptError, match=found):
         minigpt.from_huggingface(tmp_path)
 
 
@@ -478,3 +480,61 @@ def test_a_recipe_gpt_with_all_switched_off_is_a_gpt2(tmp_path, rng):
     again = minigpt.from_huggingface(tmp_path, say=silent)
     assert type(again) is GPT
     np.testing.assert_allclose(again.logits(ids), model.logits(ids), rtol=1e-12)
+
+
+# Much that is wrong at once
+
+
+def test_all_that_is_wrong_is_named_at_once_ten_at_most(tmp_path, rng):
+    def change(tensors):
+        for name in [name for name in tensors if ".h.1." in name]:
+            del tensors[name]
+        extra = {f"extra.{i}": np.zeros(2) for i in range(7)}
+        return tensors | extra | {"transformer.ln_f.bias": np.zeros(5), "transformer.wpe.weight": np.zeros((7, 6), int)}
+
+    export(small_gpt(rng), tmp_path, change)
+    with pytest.raises(MinigptError) as error:
+        minigpt.from_huggingface(tmp_path, say=silent)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path}: 21 tensors do not fit; missing: transformer.h.1.ln_1.weight, ")
+    for part in (
+        "h.1.ln_1.bias and 10 more; of another shape: transformer.ln_f.bias (5,), the config asks for (6,); ",
+        "not of this config: extra.0, extra.1 and 5 more; not of floating point: transformer.wpe.weight",
+    ):
+        assert part in message
+
+
+def test_all_tensors_that_are_not_finite_are_named(tmp_path, rng):
+    export(small_gpt(rng), tmp_path, lambda t: {name: np.full_like(value, np.inf) for name, value in t.items()})
+    with pytest.raises(MinigptError, match=r"28 tensors do not fit; with values that are not finite: .* and 18 more$"):
+        minigpt.from_huggingface(tmp_path)
+
+
+def test_a_message_names_as_many_as_it_has_room_for(tmp_path, rng):
+    export(small_gpt(rng), tmp_path, lambda t: t | {"x" * 79 + f".{i}": np.zeros(1) for i in range(10, 40)})
+    with pytest.raises(MinigptError, match=r"not of this config: 'x.*\(82 characters\) and 2\d more$"):
+        minigpt.from_huggingface(tmp_path)
+
+
+# Numbers in blocks
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_blocks_of_any_size_hold_the_same_numbers(dtype, tmp_path, rng, monkeypatch):
+    """Sizes that no block divides, several threads, (out, in) matrices and NaNs at their ends."""
+    for name, size in {"BLOCK": 7, "ROWS": 4, "COLUMNS": 5, "PAD": 1, "THREADED": 1}.items():
+        monkeypatch.setattr(reading, name, size)
+    model = GPTNeo(GPTNeoConfig(13, max_position_embeddings=9, hidden_size=6, num_layers=2, num_heads=2))
+    model.store.vector[:] = rng.standard_normal(model.num_parameters).astype(np.float16)
+    export(model, tmp_path, lambda t: {name: value.astype(dtype) for name, value in t.items()})
+    again = minigpt.from_huggingface(tmp_path, say=silent)
+    np.testing.assert_array_equal(again.store.vector, model.store.vector)
+    for at in (0, -1):
+        tensors = load_file(tmp_path / "model.safetensors")
+        for value in tensors.values():
+            value.reshape(-1)[at] = np.nan
+        save_file(tensors, tmp_path / "bad.safetensors")
+        named = map_file(tmp_path / "bad.safetensors")
+        jobs = [(np.empty(tensor.shape, order=order), tensor) for tensor in named.values() for order in "CF"]
+        assert reading.read_all(jobs) == [1] * len(jobs)
+        assert all(reading.same(a, a) == (not np.isnan(a.numbers(0, a.size)).any()) for a in named.values())

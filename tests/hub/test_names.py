@@ -13,7 +13,7 @@ from minigpt import GPT, MinigptError
 from minigpt.hub import gpt2
 from minigpt.hub.files import read_tensors
 from minigpt.hub.names import Row, Table
-from minigpt.hub.weights import name_tensors, read_model, settle_ties
+from minigpt.hub.weights import fit, read_model
 
 PARTS = ("q", "k", "v")
 BLOCK = {  # of another spelling of GPT-2
@@ -53,11 +53,10 @@ def their_tensors(model):
     return found
 
 
-def read(directory, config, tensors):
+def read(directory, config, tensors, seed=0, say=silent):
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, directory / "model.safetensors")
-    found = name_tensors(FAMILY, config, read_tensors(directory))
-    config, found = settle_ties(FAMILY.TABLE, config, found, silent)
-    return read_model(FAMILY, config, found, directory)
+    fitted = fit(FAMILY, config, read_tensors(directory), directory, say)
+    return read_model(FAMILY, fitted, directory, seed)
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
@@ -84,16 +83,19 @@ def test_a_file_without_prefix_and_with_what_is_ignored(tmp_path, rng):
         read(tmp_path, model.config, tensors | {"pooler.weight": np.zeros(3)})
 
 
-def test_what_a_file_may_lack_is_drawn_anew_and_named(tmp_path, rng):
-    model = small_gpt(rng, tie_embeddings=False)
+def test_what_a_file_may_lack_is_drawn_anew_named_and_said(tmp_path, rng):
+    model, said = small_gpt(rng, tie_embeddings=False), []
     tensors = their_tensors(model)
     assert read(tmp_path, model.config, tensors).fresh == ()
     del tensors["lm_head.weight"]
-    again = read(tmp_path, model.config, tensors)
+    again = read(tmp_path, model.config, tensors, say=said.append)
     assert again.fresh == ("lm_head.weight",)
+    assert len(said) == 1 and said[0].endswith("has no lm_head.weight: drawn anew (model.fresh)")
     fresh = again.parameters["lm_head.weight"]
     assert 0.01 < fresh.std() < 0.03
-    np.testing.assert_array_equal(fresh, GPT(model.config, seed=0, dtype=np.float64).parameters["lm_head.weight"])
+    same, other = (read(tmp_path, model.config, tensors, seed, said.append) for seed in (0, 1))
+    np.testing.assert_array_equal(same.parameters["lm_head.weight"], fresh)
+    assert not np.any(other.parameters["lm_head.weight"] == fresh)
     for name in model.parameters.keys() - {"lm_head.weight"}:
         np.testing.assert_array_equal(again.parameters[name], model.parameters[name])
 
