@@ -283,7 +283,8 @@ def test_a_model_is_asked_where_its_numbers_go_wrong(model, ids):
     before = model.store.vector.copy()
     assert model.first_not_finite(ids, ids) == "h.1.attn: attention_forward"
     rng = np.random.default_rng(3)
-    assert model.first_not_finite({"ids": ids, "targets": ids}, rng=rng, count=7) == "h.1.attn: attention_forward"
+    batch, counts = {"ids": ids, "targets": ids}, {"targets": 7}
+    assert model.first_not_finite(batch, rng=rng, counts=counts) == "h.1.attn: attention_forward"
     assert rng.bit_generator.state != np.random.default_rng(3).bit_generator.state  # its dropout was drawn
     np.testing.assert_array_equal(before, model.store.vector)
 

@@ -101,7 +101,7 @@ class Model:
         loss = self.add_gradients(grads, batch, targets, rng)
         return loss, dict(grads)
 
-    def first_not_finite(self, batch, targets=None, rng=None, *, count=None):
+    def first_not_finite(self, batch, targets=None, rng=None, *, counts=None):
         """Where numbers first go wrong in a batch's loss or gradients, None where nowhere; the
         parameters are taken as they are.
 
@@ -109,7 +109,7 @@ class Model:
         One block's activations at a time.
         """
         gradient = self.store.zeros_like()
-        return first_not_finite(lambda: self.add_gradients(gradient, batch, targets, rng, count=count, keep="inputs"))
+        return first_not_finite(lambda: self.add_gradients(gradient, batch, targets, rng, counts=counts, keep="inputs"))
 
     def save(self, directory, tokenizer=None):
         """Write config.json, model.safetensors and, where given, tokenizer.json; one atomic switch

@@ -13,6 +13,7 @@ from minigpt.models.inputs import (
     check_mask,
     check_positions,
     check_rng,
+    count_of,
     next_token_batch,
 )
 from minigpt.ops.loss import cross_entropy_backward, cross_entropy_forward
@@ -73,31 +74,39 @@ class CausalModel(Model):
         """forward without its cache: ids (B, T) -> logits (B, T, V)."""
         return self.forward(ids, None, attention_mask, position_ids, keep="nothing")[0]
 
-    def loss(self, batch, targets=None, rng=None, *, count=None):
+    def loss(self, batch, targets=None, rng=None, *, counts=None):
         """Mean cross-entropy of the next token, in nats: ops.cross_entropy_forward has the formula.
 
         batch: named arrays, ids and targets (B, T) int and, where given, attention_mask and
-        position_ids; or ids alone, and targets after them. A target of -100 is ignored; count is
-        the number of targets to divide by, this call's unless given. MinigptError for ids or
-        targets out of range, of a wrong dtype or shape, or where no target counts and no count is
-        given.
+        position_ids; or ids alone, and targets after them. A target of -100 is ignored; counts is
+        a dict whose "targets" is the number of targets to divide by, this call's unless given, so
+        that parts of a batch add up to the whole with objectives.Batch.counts of the whole.
+        MinigptError for ids or targets out of range, of a wrong dtype or shape, or where no target
+        counts and no counts are given.
         """
-        return self.loss_forward(batch, targets, rng, count=count, keep="nothing")[0]
+        return self.loss_forward(batch, targets, rng, counts=counts, keep="nothing")[0]
 
-    def loss_forward(self, batch, targets=None, rng=None, *, count=None, keep="activations"):
+    def loss_terms(self, batch, targets=None, rng=None, *, counts=None):
+        """The terms whose sum is the loss, each by the array that it compares with: here one, of
+        the targets.
+        """
+        return {"targets": self.loss(batch, targets, rng, counts=counts)}
+
+    def loss_forward(self, batch, targets=None, rng=None, *, counts=None, keep="activations"):
         """loss and what its backward needs: -> loss, cache of forward, cache of the loss."""
-        batch = next_token_batch(batch, targets, self.config.vocab_size, count=count)
+        batch = next_token_batch(batch, targets, self.config.vocab_size)
+        count = count_of("targets", batch["targets"], counts)
         logits, cache = self.forward(
             batch["ids"], rng, batch.get("attention_mask"), batch.get("position_ids"), keep=keep
         )
         loss, loss_cache = cross_entropy_forward(logits, batch["targets"], count)
         return loss, cache, loss_cache
 
-    def add_gradients(self, g, batch, targets=None, rng=None, *, count=None, keep="activations"):
+    def add_gradients(self, g, batch, targets=None, rng=None, *, counts=None, keep="activations"):
         """Add the loss's gradients into a store g -> the loss; keep as for `forward`, other
         arguments and errors as for `loss`.
         """
-        loss, cache, loss_cache = self.loss_forward(batch, targets, rng, count=count, keep=keep)
+        loss, cache, loss_cache = self.loss_forward(batch, targets, rng, counts=counts, keep=keep)
         self.add_backward(g, cross_entropy_backward(1.0, loss_cache), cache)
         return loss
 

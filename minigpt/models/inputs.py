@@ -28,22 +28,33 @@ def check_ids(ids, vocab_size, max_length, *, name="ids"):
     return ids
 
 
-def check_targets(targets, ids, vocab_size, *, count=None):
+def check_targets(targets, ids, vocab_size):
     """Targets as an integer array of the ids' shape. MinigptError for a wrong dtype, shape or
     value.
-
-    Also where none counts, unless the count of a whole batch is given: one part of it may well hold
-    ignored targets only.
     """
     targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
     if targets.dtype.kind not in "iu":
         raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
     if targets.shape != ids.shape:
         raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
-    if count is None and count_targets(targets) == 0:
-        raise MinigptError(f"targets: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
     check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
     return targets
+
+
+def count_of(name, targets, counts=None):
+    """What the mean over an array of targets is divided by: this array's own count, or that of a
+    whole batch, counts[name], of which it may be a part that holds ignored targets only.
+
+    MinigptError where it is 0, or counts lack the name.
+    """
+    if counts is None:
+        count = count_targets(targets)
+        if count == 0:
+            raise MinigptError(f"{name}: all {targets.size} are {IGNORED} (ignored), at least 1 must count")
+        return count
+    if name not in counts:
+        raise MinigptError(f"counts: {name} is missing, a number of at least 1 that its mean is divided by")
+    return whole(f"counts[{name!r}]", counts[name], at_least=1)
 
 
 def check_mask(mask, ids, *, name="attention_mask"):
@@ -73,7 +84,7 @@ def check_positions(position_ids, ids, positions):
     return position_ids
 
 
-def next_token_batch(batch, targets, vocab_size, *, count=None):
+def next_token_batch(batch, targets, vocab_size):
     """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and
     targets, as two arguments or a pair.
 
@@ -93,7 +104,7 @@ def next_token_batch(batch, targets, vocab_size, *, count=None):
     for name in known[:2]:
         if batch.get(name) is None:
             raise MinigptError(f"batch: {name} is missing")
-    return dict(batch, targets=check_targets(batch["targets"], batch["ids"], vocab_size, count=count))
+    return dict(batch, targets=check_targets(batch["targets"], batch["ids"], vocab_size))
 
 
 def check_logit_gradient(dlogits, cache):

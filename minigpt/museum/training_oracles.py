@@ -18,7 +18,7 @@ def micro_batches():
     together, apart = model.store.zeros_like(), [model.store.zeros_like() for _ in range(2)]
     for part, rows in zip(apart, (slice(0, 2), slice(2, 3))):
         for g in (together, part):
-            model.add_gradients(g, ids[rows], targets[rows], count=10)
+            model.add_gradients(g, ids[rows], targets[rows], counts={"targets": 10})
     return {"gradient": (together.vector, apart[0].vector + apart[1].vector)}
 
 

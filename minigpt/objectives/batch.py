@@ -7,6 +7,9 @@ import numpy as np
 from minigpt.errors import MinigptError
 from minigpt.ops.loss import count_targets
 
+# arrays of what a loss compares with, the others are what a model reads; -100 in them is ignored
+TARGETS = ("targets", "next_sentence", "labels", "starts", "ends")
+
 
 class Batch(Mapping):
     """Named arrays whose first axis is rows: batch["ids"] (B, T), batch["targets"] (B, T) ..."""
@@ -36,11 +39,11 @@ class Batch(Mapping):
         return len(next(iter(self.arrays.values())))
 
     @property
-    def count(self):
-        """What a mean loss is divided by: the targets that are not ignored, or the rows of a batch
-        without targets.
+    def counts(self):
+        """What the mean of each term of a loss is divided by, in a batch and in parts of it: name
+        of an array of TARGETS -> how many of its values are not ignored.
         """
-        return count_targets(self.arrays["targets"]) if "targets" in self.arrays else self.rows
+        return {name: count_targets(value) for name, value in self.arrays.items() if name in TARGETS}
 
     def split(self, n):
         """n batches of consecutive rows, as equal as possible, the longer ones first; views, no

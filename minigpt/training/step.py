@@ -5,6 +5,7 @@ micro-batch, shard): no generator is saved, and a run that was stopped and resum
 batches and dropout masks as one that was not.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -57,16 +58,21 @@ def draw_parts(objective, tokens, config, step):
     return parts
 
 
-def count_of(parts):
-    """What the losses of all parts of a step are divided by, so that they add up to their mean."""
-    return sum(part.batch.count for part in parts)
+def counts_of(batches):
+    """What the terms of the losses of some batches are divided by, so that they add up to the mean
+    over all: the sums of their counts.
+    """
+    counts = Counter()
+    for batch in batches:
+        counts.update(batch.counts)
+    return dict(counts)
 
 
-def add_gradients(model, gradient, part, config, *, step, count, recompute):
+def add_gradients(model, gradient, part, config, *, step, counts, recompute):
     """Add the gradient of one part of a step into a store -> its share of the loss."""
     rng = generator(config, step, part.micro, part.shard + 1)
     keep = "inputs" if recompute else "activations"
-    return model.add_gradients(gradient, part.batch, rng=rng, count=count, keep=keep)
+    return model.add_gradients(gradient, part.batch, rng=rng, counts=counts, keep=keep)
 
 
 def compute_gradients(model, parts, gradients, *, config, step, workers):
@@ -76,14 +82,16 @@ def compute_gradients(model, parts, gradients, *, config, step, workers):
     turn: no two threads add into the same numbers, and shards add up in one order, whatever the
     threads. -> float
     """
-    count = count_of(parts)
+    counts = counts_of(part.batch for part in parts)
 
     def work(shard):
         gradients[shard].vector[:] = 0
         own = [part for part in parts if part.shard == shard]
         return sum(
             float(
-                add_gradients(model, gradients[shard], part, config, step=step, count=count, recompute=config.recompute)
+                add_gradients(
+                    model, gradients[shard], part, config, step=step, counts=counts, recompute=config.recompute
+                )
             )
             for part in own
         )
@@ -98,23 +106,27 @@ def compute_gradients(model, parts, gradients, *, config, step, workers):
 
 
 def evaluate(model, batches, workers):
-    """Mean loss in nats over all targets of some batches, without dropout -> float.
+    """Mean loss in nats over all targets of some batches, without dropout -> float. Of a loss of
+    several terms, the sum of their means.
 
     batches: an iterable of Batch, such as an objective's walk; workers: a Workers, whose threads
     take a batch each. MinigptError where there is nothing to average over.
     """
 
     def work(batch):
-        return float(model.loss(batch)) * batch.count
+        own = {name: max(count, 1) for name, count in batch.counts.items()}  # where none counts, the term is 0
+        terms = model.loss_terms(batch, counts=own)
+        return {name: float(term) * own[name] for name, term in terms.items()}
 
     batches = list(batches)
-    count = sum(batch.count for batch in batches)
-    if not count:
+    counts = counts_of(batches)
+    if not counts or not all(counts.values()):
         raise MinigptError(
             "there is no target to take a loss of: the text is shorter than a window, or all are ignored"
         )
     with workers.one_blas_thread():
-        return sum(workers.map(work, batches)) / count
+        sums = workers.map(work, batches)
+    return sum(sum(terms[name] for terms in sums) / count for name, count in counts.items())
 
 
 def training_memory(model, config, threads="auto"):

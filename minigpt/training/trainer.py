@@ -34,7 +34,7 @@ from minigpt.training.run_files import (
 from minigpt.training.run_lock import RunLock
 from minigpt.training.step import (
     compute_gradients,
-    count_of,
+    counts_of,
     draw_parts,
     evaluate,
     generator,
@@ -240,9 +240,9 @@ class Trainer:
     def diagnose(self, loss):
         """Where the numbers of this step first went wrong, as a message."""
         parts = self.parts()
-        count = count_of(parts)
+        counts = counts_of(part.batch for part in parts)
         streams = (generator(self.config, self.step, part.micro, part.shard + 1) for part in parts)
-        places = (self.model.first_not_finite(part.batch, rng=rng, count=count) for part, rng in zip(parts, streams))
+        places = (self.model.first_not_finite(part.batch, rng=rng, counts=counts) for part, rng in zip(parts, streams))
         what = diagnosis(loss, self.model.parameters, self.gradients[0], places)
         last = self.out / LAST
         return f"step {self.step + 1}: {what}. {last} holds the last good checkpoint; a lower learning rate may help"

@@ -102,10 +102,10 @@ def test_a_longer_text_leaves_its_prefix_as_it_was(seed, length):
 def test_shards_add_up_to_the_whole(seed, cut):
     model, ids, targets, _ = make(seed)
     targets[cut:, 1:] = IGNORED  # the shards then hold different numbers of targets that count, perhaps none
-    count = count_targets(targets)
+    counts = {"targets": count_targets(targets)}
     loss, grads = model.loss_and_grads(ids, targets)
     g = model.store.zeros_like()
-    parts = [model.add_gradients(g, ids[s], targets[s], count=count) for s in (slice(0, cut), slice(cut, B))]
+    parts = [model.add_gradients(g, ids[s], targets[s], counts=counts) for s in (slice(0, cut), slice(cut, B))]
     close(loss, sum(parts))
     for name in grads:
         close(grads[name], g[name], 1e-10)

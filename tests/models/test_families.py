@@ -161,8 +161,8 @@ def test_gradients_of_recomputed_blocks_have_the_same_bits(padded, row, batch, r
 def test_parts_of_a_batch_add_up_to_the_whole(row, batch, rng):
     model, (ids, targets) = random_model(row, rng), batch
     loss, grads = model.loss_and_grads(ids, targets)
-    g, count = model.store.zeros_like(), int((targets >= 0).sum())
-    total = sum(model.add_gradients(g, ids[i : i + 1], targets[i : i + 1], count=count) for i in range(B))
+    g, counts = model.store.zeros_like(), {"targets": int((targets >= 0).sum())}
+    total = sum(model.add_gradients(g, ids[i : i + 1], targets[i : i + 1], counts=counts) for i in range(B))
     assert total == pytest.approx(loss, rel=1e-13)
     for name, value in grads.items():
         assert np.abs(value - g[name]).max() <= 1e-12 * np.abs(value).max(), name

@@ -149,12 +149,12 @@ def test_gpt_parts_of_a_batch_add_up_to_the_whole(parts, all_ignored, batch, rng
     ids, targets = batch
     if all_ignored:
         targets[0] = IGNORED
-    count = int((targets != IGNORED).sum())
+    counts = {"targets": int((targets != IGNORED).sum())}
     whole, expected = model.loss_and_grads(ids, targets)
     g = model.store.zeros_like()
-    total = sum(model.add_gradients(g, ids[part], targets[part], count=count) for part in parts)
+    total = sum(model.add_gradients(g, ids[part], targets[part], counts=counts) for part in parts)
     assert total == pytest.approx(whole, rel=1e-13)
-    assert sum(model.loss(ids[part], targets[part], count=count) for part in parts) == pytest.approx(whole, rel=1e-13)
+    assert sum(model.loss(ids[part], targets[part], counts=counts) for part in parts) == pytest.approx(whole, rel=1e-13)
     assert_close(dict(g), dict(expected))
 
 

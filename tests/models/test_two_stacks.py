@@ -28,9 +28,9 @@ def batch(rng):
     return Batch({"ids": ids, "decoder_input_ids": inputs, "targets": targets, "attention_mask": mask})
 
 
-def gradients(model, batch, keep="activations", seed=3, count=None):
+def gradients(model, batch, keep="activations", seed=3, counts=None):
     g = model.store.zeros_like()
-    loss = model.add_gradients(g, batch, rng=np.random.default_rng(seed), keep=keep, count=count)
+    loss = model.add_gradients(g, batch, rng=np.random.default_rng(seed), keep=keep, counts=counts)
     return loss, g
 
 
@@ -56,7 +56,7 @@ def test_recomputed_gradients_have_the_same_bits(model, batch):
 def test_shards_add_up_to_the_whole(model, batch, shards):
     model = TwoStacks(TwoStacksConfig(dropout=0.0), store=model.store)
     loss, whole = gradients(model, batch)
-    parts = [gradients(model, part, count=batch.count) for part in batch.split(shards)]
+    parts = [gradients(model, part, counts=batch.counts) for part in batch.split(shards)]
     assert sum(part for part, _ in parts) == pytest.approx(loss, rel=1e-14)
     total = sum(g.vector for _, g in parts)
     np.testing.assert_allclose(total, whole.vector, rtol=0, atol=1e-14 * np.abs(whole.vector).max())

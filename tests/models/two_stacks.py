@@ -85,12 +85,12 @@ class TwoStacks(Model):
     def loss(self, batch, rng=None):
         return self.add_gradients(None, batch, rng=rng, keep="nothing")
 
-    def add_gradients(self, g, batch, targets=None, rng=None, *, count=None, keep="activations"):
+    def add_gradients(self, g, batch, targets=None, rng=None, *, counts=None, keep="activations"):
         mask = batch["attention_mask"]
         memory, encoder = self.run(0, batch["ids"], rng, L.Shared(key_mask=mask), keep=keep)
         x, decoder = self.run(1, batch["decoder_input_ids"], rng, L.Shared(memory=memory, memory_mask=mask), keep=keep)
         logits, head = self.head.forward(self.store, x)
-        loss, loss_cache = cross_entropy_forward(logits, batch["targets"], count)
+        loss, loss_cache = cross_entropy_forward(logits, batch["targets"], counts and counts["targets"])
         if g is not None:
             dx = self.head.backward(g, cross_entropy_backward(1.0, loss_cache), head)
             self.run_backward(0, g, self.run_backward(1, g, dx, decoder), encoder)

@@ -30,13 +30,17 @@ def test_parts_are_views_cut_as_array_split_cuts_rows(batch, n):
             np.testing.assert_array_equal(part[name], expected)
             assert part.rows == len(expected)
             assert part[name].size == 0 or np.shares_memory(part[name], value)
-    assert sum(part.count for part in parts) == batch.count
+    for name, count in batch.counts.items():
+        assert sum(part.counts[name] for part in parts) == count
 
 
-def test_count_is_of_targets_that_are_not_ignored_or_of_rows(batch):
-    assert batch.count == 9
-    assert batch.split(5)[1].count == 0
-    assert Batch({"labels": np.arange(5)}).count == 5
+def test_counts_are_of_targets_that_are_not_ignored(batch):
+    assert batch.counts == {"targets": 9, "labels": 5}
+    assert batch.split(5)[1].counts == {"targets": 0, "labels": 1}
+    ones = np.ones(2, int)
+    arrays = {"ids": ones, "token_type_ids": ones, "ends": ones, "starts": -100 * ones, "next_sentence": ones}
+    assert Batch(arrays).counts == {"ends": 2, "starts": 0, "next_sentence": 2}
+    assert Batch({"ids": ones}).counts == {}
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ def test_draws_are_those_of_draw_batch(rng):
     ids, targets = draw_batch(tokens, 4, 7, np.random.default_rng(3))
     np.testing.assert_array_equal(batch["ids"], ids)
     np.testing.assert_array_equal(batch["targets"], targets)
-    assert batch.count == batch.rows * 7 == 28
+    assert batch.counts == {"targets": batch.rows * 7} == {"targets": 28}
 
 
 def test_walk_covers_a_text_once(rng):
     tokens = rng.integers(0, 50, 99)
     batches = list(NextToken(7).walk(tokens, 4))
     assert [batch.rows for batch in batches] == [4, 4, 4, 2]
-    assert [batch.count for batch in batches] == [28, 28, 28, 14]
+    assert [batch.counts["targets"] for batch in batches] == [28, 28, 28, 14]
     np.testing.assert_array_equal(np.concatenate([batch["ids"] for batch in batches]).ravel(), tokens[:98])
     for batch, (ids, targets) in zip(batches, consecutive_batches(tokens, 4, 7), strict=True):
         np.testing.assert_array_equal(batch["ids"], ids)

@@ -8,7 +8,7 @@ EXHIBITS = [
         "trainer: shard means averaged though their token counts differ",
         Edit(
             "training.step", "compute_gradients",
-            "count=count", "count=part.batch.count * len(parts)",
+            "counts=counts", "counts=counts_of([part.batch] * len(parts))",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "tokens of small shards weigh more: the result depends on how a batch is cut",
@@ -17,7 +17,7 @@ EXHIBITS = [
         "trainer: micro-batches added up without dividing",
         Edit(
             "training.step", "compute_gradients",
-            "count=count", "count=None",
+            "counts=counts", "counts=None",
         ),
         "invariance: shards = whole", shards_are_the_whole, "loss, gradient",
         "the gradient grows with accumulation and threads; clipping or Adam hides it, the printed loss does not",
@@ -50,7 +50,7 @@ EXHIBITS = [
         "validation: mean of the means of unequal batches",
         Edit(
             "training.step", "evaluate",
-            "* batch.count", "* count / len(batches)",
+            "* own[name]", "* counts[name] / len(batches)",
         ),
         "accounting: every window once", validation_loss, "loss",
         "validation loss changes with the batch size",
