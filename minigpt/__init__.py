@@ -9,8 +9,11 @@ from minigpt.models.gpt import GPT, GPTConfig
 
 __version__ = "0.1.0"
 __all__ = [
+    "BERT",
     "GPT",
+    "BERTConfig",
     "CharTokenizer",
+    "EncoderOutput",
     "GPTConfig",
     "GPTNeo",
     "GPTNeoConfig",
@@ -30,6 +33,9 @@ __all__ = [
 
 
 WHEN_NAMED = {  # what most programs don't need, and the module that is imported when it is first named
+    "BERT": "models.bert",
+    "BERTConfig": "models.bert",
+    "EncoderOutput": "models.encoder",
     "check_gradients": "gradcheck",
     "check_layer": "gradcheck",
     "check_op": "gradcheck",

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from minigpt.models.bert import BERT, BERTConfig
+from minigpt.models.encoder import HEADS
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
+from minigpt.objectives import Batch
 
 VOCABULARY, POSITIONS = 11, 9
 GPT_SIZES = {"vocab_size": VOCABULARY, "block_size": POSITIONS, "n_layer": 2, "n_head": 2, "n_embd": 8}
@@ -24,10 +27,47 @@ CAUSAL = {  # name of a row -> model, config: each predicts the next of VOCABULA
     "gpt_neo untied": (GPTNeo, GPTNeoConfig(**NEO_SIZES, **ALL_LOCAL, tie_embeddings=False)),
 }
 
+BERT_SIZES = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "hidden_size": 6, "num_labels": 4}
+BERT_SIZES |= {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 10, "type_vocab_size": 3}
+
+ENCODERS = {  # name of a row -> model, config: each reads at most POSITIONS of VOCABULARY tokens
+    "bert": (BERT, BERTConfig(**BERT_SIZES)),
+    "bert untied": (BERT, BERTConfig(**BERT_SIZES, tie_embeddings=False, activation="relu")),
+    "bert masked_lm": (BERT, BERTConfig(**BERT_SIZES, head="masked_lm")),
+    "bert sequence": (BERT, BERTConfig(**BERT_SIZES, head="sequence_classification")),
+    "bert tokens": (BERT, BERTConfig(**BERT_SIZES, head="token_classification")),
+    "bert answers": (BERT, BERTConfig(**BERT_SIZES, head="question_answering")),
+}
+FAMILIES = CAUSAL | ENCODERS
+
 
 def random_model(row, rng, dtype=np.float64, **changes):
-    """A row's model with O(1) weights: small ones, as the initial, would hide wrong gradients."""
-    family, config = CAUSAL[row]
+    """A row's model with O(1) weights: small ones, as the initial, would hide wrong gradients.
+
+    An encoder's norms scale by about 1: by less, all tokens come to look alike.
+    """
+    family, config = FAMILIES[row]
     model = family(replace(config, **changes), seed=1, dtype=dtype)
     model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    if row in ENCODERS:
+        for name, parameter in model.store.parameters.items():
+            model.store[name] += parameter.mean
     return model
+
+
+def encoder_batch(model, rng, B=3, T=8):
+    """A batch for an encoder's loss, padded at both sides, with some of each target ignored."""
+    c, ids = model.config, rng.integers(2, VOCABULARY, (B, T))
+    mask = np.ones((B, T), np.int64)
+    mask[0, -2:] = mask[1, :1] = 0
+    ids[mask == 0] = c.pad_token_id
+    batch = {"ids": ids, "attention_mask": mask, "token_type_ids": rng.integers(0, c.type_vocab_size, (B, T))}
+    shapes = {"targets": (c.vocab_size, (B, T)), "next_sentence": (2, (B,)), "starts": (T, (B,)), "ends": (T, (B,))}
+    shapes["labels"] = (c.num_labels, (B, T) if c.head == "token_classification" else (B,))
+    for name in HEADS[c.head]:
+        limit, shape = shapes[name]
+        batch[name] = rng.integers(0, limit, shape)
+        batch[name][0] = -100
+        if len(shape) == 2:
+            batch[name][1, 3:] = -100
+    return Batch(batch)

@@ -6,6 +6,7 @@ from minigpt.layers.attention import Attention
 from minigpt.layers.block import DecoderBlock, PostNormBlock, PreNormBlock
 from minigpt.layers.cross_attention import CrossAttention
 from minigpt.layers.embedding import Embedding, LearnedPositions, Smear, TiedHead
+from minigpt.layers.heads import Classifier, FirstTokenClassifier, MaskedLMHead, Pooler
 from minigpt.layers.kv_cache import KVCache
 from minigpt.layers.linear import Linear
 from minigpt.layers.mlp import MLP
@@ -18,14 +19,18 @@ from minigpt.layers.store import Parameter, Store
 __all__ = [
     "MLP",
     "Attention",
+    "Classifier",
     "CrossAttention",
     "DecoderBlock",
     "Embedding",
+    "FirstTokenClassifier",
     "KVCache",
     "LayerNorm",
     "LearnedPositions",
     "Linear",
+    "MaskedLMHead",
     "Parameter",
+    "Pooler",
     "PostNormBlock",
     "PreNormBlock",
     "RMSNorm",

@@ -84,24 +84,29 @@ class Smear:
 
 
 class TiedHead:
-    """Logits from the token table itself: y = x @ weight^T, where the weight is another layer's and
-    is counted there.
+    """Logits from the token table itself: y = x @ weight^T + bias, where the weight is another
+    layer's and is counted there.
     """
 
-    def __init__(self, name, embedding):
+    def __init__(self, name, embedding, *, bias=False):
         self.name, self.weight = name, embedding.weight
+        self.bias = Parameter(f"{name}.bias", self.weight.shape[:1], "vector") if bias else None
 
     def parameters(self):
-        """None of its own."""
-        return []
+        """The bias, where it has one: all that is its own."""
+        return [self.bias] if self.bias else []
 
     def forward(self, p, x):
         """x (..., C) -> y (..., V), cache."""
-        return unembedding_forward(x, p[self.weight.name])
+        return unembedding_forward(x, p[self.weight.name], p[self.bias.name] if self.bias else None)
 
     def backward(self, g, dy, cache):
-        """Add into the shared table's gradient, where g has it; dy (..., V) -> dx (..., C)."""
-        dx, dweight = unembedding_backward(dy, cache, with_dweight=self.weight.name in g)
+        """Add into the gradients of the shared table and of the bias, where g has them; dy (..., V)
+        -> dx (..., C).
+        """
+        dx, dweight, dbias = unembedding_backward(dy, cache, with_dweight=self.weight.name in g)
         if dweight is not None:
             g[self.weight.name] += dweight
+        if self.bias and self.bias.name in g:
+            g[self.bias.name] += dbias
         return dx

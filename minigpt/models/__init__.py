@@ -5,6 +5,7 @@ import importlib
 from minigpt import checkpoint
 
 FAMILIES = {  # model_type in config.json -> module, imported when it is used
+    "bert": "minigpt.models.bert",
     "gpt": "minigpt.models.gpt",
     "gpt_neo": "minigpt.models.gpt_neo",
     "recipe_gpt": "minigpt.models.recipe_gpt",

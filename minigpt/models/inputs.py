@@ -33,12 +33,22 @@ def check_targets(targets, ids, vocab_size):
     value.
     """
     targets, ids = as_array(targets, "targets"), as_array(ids, "ids")
-    if targets.dtype.kind not in "iu":
-        raise MinigptError(f"targets: dtype is {targets.dtype}, they must be integers")
     if targets.shape != ids.shape:
         raise MinigptError(f"targets: shape is {targets.shape}, that of ids is {ids.shape}")
-    check_range(np.where(targets == IGNORED, 0, targets), vocab_size, "targets")
-    return targets
+    return check_labels("targets", targets, ids.shape, vocab_size)
+
+
+def check_labels(name, labels, shape, limit):
+    """What a loss compares with as an integer array of a shape, 0 .. limit - 1 or -100.
+    MinigptError for a wrong dtype, shape or value.
+    """
+    labels = as_array(labels, name)
+    if labels.dtype.kind not in "iu":
+        raise MinigptError(f"{name}: dtype is {labels.dtype}, they must be integers")
+    if labels.shape != shape:
+        raise MinigptError(f"{name}: shape is {labels.shape}, it must be {shape}")
+    check_range(np.where(labels == IGNORED, 0, labels), limit, name, besides=f", or {IGNORED} (ignored)")
+    return labels
 
 
 def count_of(name, targets, counts=None):
@@ -84,6 +94,36 @@ def check_positions(position_ids, ids, positions):
     return position_ids
 
 
+def check_token_types(token_type_ids, ids, limit):
+    """Token types (B, T) as an integer array, zeros unless given. MinigptError for a wrong dtype,
+    shape or value.
+    """
+    if token_type_ids is None:
+        return np.zeros(ids.shape, np.int64)
+    token_type_ids = as_array(token_type_ids, "token_type_ids")
+    if token_type_ids.dtype.kind not in "iu":
+        raise MinigptError(f"token_type_ids: dtype is {token_type_ids.dtype}, token types must be integers")
+    if token_type_ids.shape != ids.shape:
+        raise MinigptError(f"token_type_ids: shape is {token_type_ids.shape}, that of ids is {ids.shape}")
+    check_range(token_type_ids, limit, "token_type_ids")
+    return token_type_ids
+
+
+def check_names(batch, needed, optional):
+    """MinigptError for a batch that is no mapping, lacks an array that is needed or holds one that
+    is not read.
+    """
+    if not isinstance(batch, Mapping):
+        raise MinigptError(f"batch is {shortened(batch)}, it must be a mapping of named arrays")
+    known = (*needed, *(name for name in optional if name not in needed))
+    for name in batch:
+        if name not in known:
+            raise MinigptError(f"batch: {name!r} is not read by this model, it takes {', '.join(known)}")
+    for name in needed:
+        if batch.get(name) is None:
+            raise MinigptError(f"batch: {name} is missing")
+
+
 def next_token_batch(batch, targets, vocab_size):
     """What a causal model's loss is asked for, as a dict: a mapping of named arrays, or ids and
     targets, as two arguments or a pair.
@@ -97,13 +137,7 @@ def next_token_batch(batch, targets, vocab_size):
         batch = {"ids": batch, "targets": targets}
     elif targets is not None:
         raise MinigptError("targets: a batch of named arrays holds its own; further arguments go by name, such as rng=")
-    known = ("ids", "targets", "attention_mask", "position_ids")
-    for name in batch:
-        if name not in known:
-            raise MinigptError(f"batch: {name!r} is not read by this model, it takes {', '.join(known)}")
-    for name in known[:2]:
-        if batch.get(name) is None:
-            raise MinigptError(f"batch: {name} is missing")
+    check_names(batch, ("ids", "targets"), ("attention_mask", "position_ids"))
     return dict(batch, targets=check_targets(batch["targets"], batch["ids"], vocab_size))
 
 
@@ -183,8 +217,10 @@ def as_array(values, name):
         raise MinigptError(f"{name}: the rows have unequal lengths, they must be one array (batch, time)") from None
 
 
-def check_range(ids, limit, name):
-    """MinigptError naming the first id that is not in 0 .. limit - 1."""
+def check_range(ids, limit, name, *, besides=""):
+    """MinigptError naming the first id that is not in 0 .. limit - 1; besides: what is allowed as
+    well, for the message.
+    """
     if ids.size and (ids.min() < 0 or ids.max() >= limit):
         at = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= limit))[0])
-        raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {limit - 1}")
+        raise MinigptError(f"{name}: value {ids[at]} at {at} is out of range, it must be 0 to {limit - 1}{besides}")

@@ -199,7 +199,9 @@ gradients = types.SimpleNamespace(
     silu=op_check(activations.silu_forward, activations.silu_backward, {"x": (4, 13)}),
     relu=op_check(activations.relu_forward, activations.relu_backward, {"x": (4, 13)}),
     embedding=op_check(embedding_forward, embedding.embedding_backward, {"weight": (7, 3)}),
-    unembedding=op_check(embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6)}),
+    unembedding=op_check(
+        embedding.unembedding_forward, embedding.unembedding_backward, {"x": X, "weight": (7, 6), "bias": 7}
+    ),
     positions=op_check(
         positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}
     ),

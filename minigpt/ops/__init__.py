@@ -12,6 +12,8 @@ from minigpt.ops.activations import (
     relu_forward,
     silu_backward,
     silu_forward,
+    tanh_backward,
+    tanh_forward,
 )
 from minigpt.ops.attention import Mask, attention_backward, attention_forward, reference_attention
 from minigpt.ops.dropout import dropout_backward, dropout_forward
@@ -71,6 +73,8 @@ __all__ = [
     "smear_forward",
     "softmax_backward",
     "softmax_forward",
+    "tanh_backward",
+    "tanh_forward",
     "unembedding_backward",
     "unembedding_forward",
 ]

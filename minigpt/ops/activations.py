@@ -1,4 +1,4 @@
-"""Element-wise nonlinearities: GELU in both of its forms, ReLU and SiLU.
+"""Element-wise nonlinearities: GELU in both of its forms, ReLU, SiLU and tanh.
 
 GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415. SiLU: the same paper, section 2. ReLU: Nair and
 Hinton 2010. Every array here has any shape, and y and dx have the shape and dtype of x.
@@ -135,7 +135,23 @@ def silu_backward(dy, cache):
     return slope
 
 
-ACTIVATIONS = {
+class TanhCache(NamedTuple):
+    y: np.ndarray
+
+
+def tanh_forward(x):
+    """The hyperbolic tangent, y = tanh(x), of BERT's pooler. x -> y, TanhCache."""
+    y = np.tanh(x)
+    return y, TanhCache(y)
+
+
+def tanh_backward(dy, cache):
+    """Gradient of tanh_forward: dx = dy * (1 - y^2)."""
+    y = cache.y
+    return dy * (1 - y * y)
+
+
+ACTIVATIONS = {  # of an MLP
     "gelu": (gelu_forward, gelu_backward),
     "gelu_tanh": (gelu_tanh_forward, gelu_tanh_backward),
     "relu": (relu_forward, relu_backward),

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.ops.reductions import column_sum
+
 
 class EmbeddingCache(NamedTuple):
     ids: np.ndarray  # (...) int
@@ -44,27 +46,31 @@ def embedding_backward(dy, cache):
 class UnembeddingCache(NamedTuple):
     x: np.ndarray  # (..., C)
     weight: np.ndarray  # (V, C)
+    has_bias: bool
 
 
-def unembedding_forward(x, weight):
-    """Score each vocabulary entry by its row of the table: y = x @ weight^T, the head of a model
-    with tied embeddings.
+def unembedding_forward(x, weight, bias=None):
+    """Score each vocabulary entry by its row of the table, the head of a model with tied
+    embeddings: y = x @ weight^T + bias.
 
-    x (..., C), weight (V, C) -> y (..., V), UnembeddingCache. Press and Wolf 2016,
-    arXiv:1608.05859.
+    x (..., C), weight (V, C), bias (V,) or None -> y (..., V), UnembeddingCache. Press and Wolf
+    2016, arXiv:1608.05859; BERT and CTRL have the bias, GPT-2 has none.
     """
     y = x.reshape(-1, x.shape[-1]) @ weight.T  # (rows, V)
-    return y.reshape(*x.shape[:-1], len(weight)), UnembeddingCache(x, weight)
+    if bias is not None:
+        y += bias
+    return y.reshape(*x.shape[:-1], len(weight)), UnembeddingCache(x, weight, bias is not None)
 
 
 def unembedding_backward(dy, cache, with_dweight=True):
     """Gradients of unembedding_forward: dy (..., V), cache -> dx (..., C), dweight (V, C), or None
-    without with_dweight.
+    without with_dweight, dbias (V,) or None.
     """
-    x, weight = cache
+    x, weight, has_bias = cache
     rows = dy.reshape(-1, dy.shape[-1])  # (rows, V)
 
-    # forward: y = x @ weight^T
+    # forward: y = x @ weight^T + bias
+    dbias = column_sum(rows) if has_bias else None
     dweight = rows.T @ x.reshape(-1, x.shape[-1]) if with_dweight else None
     dx = (rows @ weight).reshape(x.shape)
-    return dx, dweight
+    return dx, dweight, dbias

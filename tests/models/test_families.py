@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from families import CAUSAL, POSITIONS, VOCABULARY, random_model
+from families import CAUSAL, FAMILIES, POSITIONS, VOCABULARY, random_model
 
 import minigpt
 from minigpt import MinigptError, hub, models
@@ -28,7 +28,7 @@ def every(rows=CAUSAL):
 
 
 def test_every_family_has_a_row():
-    assert {family.model_type for family, _ in CAUSAL.values()} == set(models.FAMILIES)
+    assert {family.model_type for family, _ in FAMILIES.values()} == set(models.FAMILIES)
 
 
 @every(FIRST)

@@ -3,9 +3,10 @@
 No line of the observer knows a family; a model of two stacks is seen as well.
 """
 
+import families
 import numpy as np
 import pytest
-from families import CAUSAL, POSITIONS, VOCABULARY, random_model
+from families import CAUSAL, ENCODERS, POSITIONS, VOCABULARY, encoder_batch, random_model
 from observers import OpCaches, assert_in_order, assert_planted_overflows_are_named, recorded, walked
 from two_stacks import TwoStacks, TwoStacksConfig
 
@@ -34,7 +35,7 @@ def step_of(model, *batch, keep="inputs"):
 
 
 def test_no_family_is_left_out():
-    assert {family.model_type for family, _ in CAUSAL.values()} == set(FAMILIES)
+    assert {family.model_type for family, _ in families.FAMILIES.values()} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("row", CAUSAL)
@@ -49,6 +50,27 @@ def test_overflow_planted_in_any_op_is_named(row, rng):
     ids = rng.integers(0, VOCABULARY, (B, POSITIONS))
     names = assert_planted_overflows_are_named(step_of(random_model(row, rng, dropout=0.1), ids, ids))
     assert {"linear_backward", "attention_backward", "cross_entropy_forward"} <= names
+
+
+@pytest.mark.parametrize("row", ENCODERS)
+def test_cache_of_an_encoder_stands_in_the_order_of_the_forward(row, rng):
+    model = random_model(row, rng, dropout=0.1)
+    batch = encoder_batch(model, rng)
+    assert_in_order(lambda: model.forward(batch["ids"], batch["attention_mask"], batch["token_type_ids"], rng))
+    assert_in_order(lambda: (None, loss_caches(model, batch, rng)))
+
+
+def loss_caches(model, batch, rng):
+    """The caches of a loss in the order of its forward, a forward's before the loss's own."""
+    _, caches, cache = model.loss_forward(batch, rng)
+    return cache, tuple(caches.values())
+
+
+@pytest.mark.parametrize("row", ENCODERS)
+def test_overflow_planted_in_any_op_of_an_encoder_is_named(row, rng):
+    model = random_model(row, rng, dropout=0.1)
+    names = assert_planted_overflows_are_named(step_of(model, encoder_batch(model, rng)))
+    assert {"linear_backward", "attention_backward", "cross_entropy_forward", "layernorm_backward"} <= names
 
 
 def test_caches_of_two_stacks_stand_in_the_order_of_the_forward(two_stacks, batch, rng):

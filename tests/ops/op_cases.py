@@ -60,7 +60,9 @@ def cases():
         ops.embedding_backward,
         normal((V, C), then=ids),
     )
-    yield "unembedding", ops.unembedding_forward, ops.unembedding_backward, normal(x, (V, C))
+    for name, bias in {"": V, " no bias": None}.items():
+        yield f"unembedding{name}", ops.unembedding_forward, ops.unembedding_backward, normal(x, (V, C), bias)
+    yield "tanh", ops.tanh_forward, ops.tanh_backward, normal(x)
     for name, position_ids in {
         "": None,
         " ids": [3, 0, 3, 7, 2],

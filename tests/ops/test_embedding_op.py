@@ -35,6 +35,8 @@ def test_embedding_does_not_share_memory_with_the_table(rng):
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_unembedding_gradients(leading, rng):
-    x, weight = rng.standard_normal((*leading, C)), rng.standard_normal((V, C))
-    assert check_op(unembedding_forward, unembedding_backward, (x, weight)).max_error < 1e-13
+    x, weight, bias = (rng.standard_normal(shape) for shape in ((*leading, C), (V, C), V))
+    for given in ((x, weight, None), (x, weight, bias)):
+        assert check_op(unembedding_forward, unembedding_backward, given).max_error < 1e-13
     np.testing.assert_allclose(unembedding_forward(x, weight)[0], x @ weight.T, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(unembedding_forward(x, weight, bias)[0], x @ weight.T + bias, rtol=1e-12, atol=1e-14)
