@@ -55,7 +55,7 @@ LAYERS_OF_ALL_KINDS = [
     Pooler("pooler", C),
     Classifier("classifier", C, F, dropout=0.1),
     FirstTokenClassifier("classifier", C, F, dropout=0.1),
-    MaskedLMHead("lm", Linear("dense", C, C), LayerNorm("ln", C), TiedHead("head", Embedding("wte", V, C), bias=True)),
+    MaskedLMHead("lm", Linear("dense", C, C), LayerNorm("ln", C), Linear("head", C, V)),
     Embedding("wte", V, C),
     *(MLP("mlp", C, F, activation=name, dropout=0.1) for name in ops.ACTIVATIONS),
     ATTN,
