@@ -36,7 +36,7 @@ from minigpt.files import (
 )
 from minigpt.layers.store import Store
 from minigpt.tensors import DTYPES, check_finite, check_tensors, map_tensors, open_tensors, read_tensors, write_tensors
-from minigpt.tokenizers import TOKENIZERS, read_tokenizer
+from minigpt.tokenizers import is_tokenizer, read_tokenizer, read_tokenizer_folder
 
 FORMAT_VERSION = 1  # of the folder; a program reads its own version and older ones
 LARGEST_SAVE = 2**63 - 1
@@ -82,30 +82,51 @@ def save(directory, model, tokenizer=None, state=None):
 
 
 def load_tokenizer(directory):
-    """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote; None for a model
-    that has none. MinigptError where it is damaged.
+    """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote, or one of Hugging
+    Face: tokenizer.json, else vocab.json and merges.txt, else vocab.txt, with what
+    tokenizer_config.json says of special tokens. None for a model of ours that has none.
+    MinigptError where it is damaged.
     """
     directory = Path(directory)
     try:
         manifest = read_manifest(directory)
-    except Missing as error:
+    except MinigptError as error:
         with contextlib.suppress(Missing):
-            return read_tokenizer(read_json(directory / TOKENIZER))
+            if isinstance(error, Missing) or is_huggingface(directory):
+                return read_any_tokenizer(directory)
+        if not isinstance(error, Missing) and is_huggingface(directory):
+            raise MinigptError(f"{directory}: there is no tokenizer in it") from None
         raise error from None
     saved = read_current(directory, manifest, TOKENIZER, lambda path: read_tokenizer(read_json(path)))
-    return stray_tokenizer(directory / TOKENIZER) if saved is None else saved
+    return stray_tokenizer(directory) if saved is None else saved
 
 
-def stray_tokenizer(path):
+def read_any_tokenizer(directory):
+    """The tokenizer in a folder without a checkpoint of ours. Missing where there is none."""
+    with contextlib.suppress(Missing):
+        values = read_json(directory / TOKENIZER)
+        if "model" not in values:
+            return read_tokenizer(values)
+    return read_tokenizer_folder(directory)
+
+
+def is_huggingface(directory):
+    """Whether config.json is somebody else's: an object without our format_version."""
+    try:
+        return "format_version" not in read_json(directory / CONFIG)
+    except MinigptError:
+        return False
+
+
+def stray_tokenizer(directory):
     """A tokenizer that was put beside a model by its own `save`; None where there is none, or a
     file of somebody else's.
     """
     try:
-        values = read_json(path)
-        values.one_of("type", tuple(TOKENIZERS))
+        values = read_json(directory / TOKENIZER)
     except MinigptError:
         return None
-    return read_tokenizer(values)
+    return read_any_tokenizer(directory) if is_tokenizer(values) else None
 
 
 def load_state(directory, shapes=None):

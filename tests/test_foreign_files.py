@@ -23,10 +23,13 @@ import pytest
 from damage import damage
 
 import minigpt
-from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError, checkpoint, cli
+from minigpt import GPT, BPETokenizer, CharTokenizer, GPTConfig, MinigptError, checkpoint, cli
 from minigpt.data import open_tokens, read_text, save_tokens, shakespeare, tiny_shakespeare
 from minigpt.data.shakespeare_rebuild import PLAYS
 from minigpt.errors import LONGEST
+from minigpt.tokenizers import AddedToken
+from minigpt.tokenizers.bpe_files import around_roberta
+from minigpt.tokenizers.byte_level import ALPHABET
 from minigpt.training import bands, read_metrics, run_files, run_lock
 
 ROOT = Path(minigpt.__file__).parent
@@ -97,6 +100,24 @@ def make_huggingface(folder):
 def make_shards(folder):
     make_huggingface(folder)
     shard(folder)
+
+
+MERGES = [("b", "e"), ("Ġ", "be"), ("t", "o"), ("Ġ", "to")]
+BPE_VOCAB = {token: i for i, token in enumerate(["<s>", "</s>", *ALPHABET, *("".join(pair) for pair in MERGES)])}
+
+
+def make_bpe(folder):
+    added = [AddedToken("<s>", 0), AddedToken("</s>", 1), AddedToken("<mask>", len(BPE_VOCAB), lstrip=True)]
+    tokenizer = BPETokenizer(BPE_VOCAB, MERGES, added=added, post_processor=around_roberta(BPE_VOCAB, {}, False))
+    tokenizer.save(folder)
+
+
+def make_older_bpe(folder):
+    make_bpe(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "config.json").write_text('{"model_type": "roberta"}')
+    (folder / "added_tokens.json").write_text('{"<mask>": 262}')
+    (folder / "special_tokens_map.json").write_text('{"mask_token": {"content": "<mask>", "lstrip": true}}')
 
 
 def make_lock(folder):
@@ -174,6 +195,15 @@ def run_again(folder):
     run_files.check_profile_files(folder)
 
 
+def use_tokenizer(folder):
+    """A tokenizer that was read can be used, and written."""
+    tokenizer = minigpt.load_tokenizer(folder)
+    if tokenizer is not None:
+        assert tokenizer.encoding("to be or", "not <mask>").ids.ndim == 1
+        assert isinstance(tokenizer.decode(range(min(tokenizer.vocab_size, 1000))), str)
+        tokenizer.to_json()
+
+
 READERS = {  # what makes the files, and the functions that read them
     "run": (
         make_run,
@@ -195,6 +225,12 @@ READERS = {  # what makes the files, and the functions that read them
         lambda d: checkpoint.save(d, GPT(CONFIG)),
     ),
     "tokenizer": (TOKENIZER.save, minigpt.load_tokenizer, lambda d: (GPT(CONFIG).save(d), minigpt.load_tokenizer(d))),
+    "BPE": (make_bpe, use_tokenizer, lambda d: (GPT(CONFIG).save(d), use_tokenizer(d))),
+    "BPE, older files": (
+        make_older_bpe,
+        use_tokenizer,
+        lambda d: BPETokenizer.from_files(d / "vocab.json", d / "merges.txt"),
+    ),
     "lock": (
         make_lock,
         lambda d: run_lock.describe_holder(d / "run.lock"),

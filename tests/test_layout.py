@@ -104,7 +104,7 @@ def test_matplotlib_is_imported_by_plots_alone(name):
 
 def test_import_minigpt_is_light():
     """Heavy modules come when they are used."""
-    heavy = {"matplotlib", "safetensors", "torch", "transformers", "tqdm", "threadpoolctl", "platformdirs"}
+    heavy = {"matplotlib", "safetensors", "torch", "transformers", "tqdm", "threadpoolctl", "platformdirs", "regex"}
     # early versions import it themselves
     code = "import sys, numpy; print('numpy.random' in sys.modules); import minigpt; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True, check=True)

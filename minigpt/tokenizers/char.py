@@ -4,7 +4,7 @@ import numpy as np
 
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.tokenizers.base import Tokenizer
+from minigpt.tokenizers.base import Tokenizer, checked_ids
 
 
 class CharTokenizer(Tokenizer):
@@ -56,15 +56,22 @@ class CharTokenizer(Tokenizer):
                 f"character {c!r} at position {at} is not in the vocabulary of {self.vocab_size} characters"
             ) from None
 
-    def decode(self, ids):
+    def pieces(self, text, special=False):
+        """A text -> ids (N,) and offsets (N, 2): one character each."""
+        ids = self.encode(text)
+        return ids, np.arange(len(ids))[:, None] + np.arange(2)
+
+    def decode(self, ids, skip_special=False):
         """Ids (N,) -> text. MinigptError for an id out of range, or what is no whole number."""
-        ids = np.asarray(ids).ravel()
-        if ids.size and ids.dtype.kind not in "iu":
-            raise MinigptError(f"token ids are {ids.dtype}, they must be whole numbers")
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size):
-            wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
-            raise MinigptError(f"token id {wrong} is out of range, it must be 0 to {self.vocab_size - 1}")
-        return "".join(self.characters[i] for i in ids)
+        return "".join(self.characters[i] for i in checked_ids(ids, self.vocab_size))
+
+    def id_to_token(self, token_id):
+        """The character of an id; None where there is no such id."""
+        return self.characters[token_id] if 0 <= token_id < self.vocab_size else None
+
+    def token_to_id(self, token):
+        """The id of a character; None where there is no such character."""
+        return self._ids.get(token)
 
     def values(self):
         """The characters as one string."""
