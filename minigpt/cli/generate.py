@@ -7,7 +7,7 @@ from minigpt.cli.options import add_model_option, load_with_tokenizer
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError
 from minigpt.sampling import Sampling
-from minigpt.training.trainer import first_ids
+from minigpt.training.samples import first_ids
 
 
 def add_to(commands):

@@ -1,5 +1,7 @@
 """The objective of a language model: each token is to be predicted from those before it."""
 
+from types import MappingProxyType
+
 from minigpt.data.batches import check_length, consecutive_batches, draw_batch
 from minigpt.errors import MinigptError
 from minigpt.objectives.batch import Batch
@@ -11,8 +13,11 @@ class NextToken:
     Its batches hold ids (B, T) and targets (B, T), where T is block_size.
     """
 
+    terms = MappingProxyType({})  # its loss has one term, and no name for it but "loss"
+    settings = MappingProxyType({})  # that a run has to keep: the model's config has the length
+
     def __init__(self, block_size):
-        self.block_size = block_size
+        self.block_size = self.length = block_size
 
     def check(self, tokens, vocab_size, name="text"):
         """MinigptError where tokens (N,) are too few for a single window, or one is not a token of

@@ -211,6 +211,7 @@ class RunState(NamedTuple):
     losses: list  # of the steps since the last row of metrics
     config: TrainConfig
     data_sha256: str | None  # of the text
+    objective: dict  # its settings, none of next token's
 
 
 def read_state(directory):
@@ -234,4 +235,5 @@ def read_state(directory):
         losses=values.numbers("losses", at_least=0, at_most=LARGEST_LOSS),
         config=config.config(TrainConfig),
         data_sha256=values.text("data_sha256", default=None),
+        objective=dict(values.section("objective", default=None) or {}),
     )

@@ -106,8 +106,15 @@ def compute_gradients(model, parts, gradients, *, config, step, workers):
 
 
 def evaluate(model, batches, workers):
-    """Mean loss in nats over all targets of some batches, without dropout -> float. Of a loss of
-    several terms, the sum of their means.
+    """Mean loss in nats over all targets of some batches, without dropout -> float: the sum of
+    evaluate_terms, with its arguments and errors.
+    """
+    return sum(evaluate_terms(model, batches, workers).values())
+
+
+def evaluate_terms(model, batches, workers):
+    """The terms of the loss over some batches, without dropout: name of the array that is compared
+    with -> mean in nats over all that count in it.
 
     batches: an iterable of Batch, such as an objective's walk; workers: a Workers, whose threads
     take a batch each. MinigptError where there is nothing to average over.
@@ -126,15 +133,16 @@ def evaluate(model, batches, workers):
         )
     with workers.one_blas_thread():
         sums = workers.map(work, batches)
-    return sum(sum(terms[name] for terms in sums) / count for name, count in counts.items())
+    return {name: sum(terms[name] for terms in sums) / count for name, count in counts.items()}
 
 
-def training_memory(model, config, threads="auto"):
-    """A lower bound of the bytes that a step takes: weights, a gradient a shard, a moment, the
-    batches of all its micro-batches, and the activations of the shards at work at a time.
+def training_memory(model, config, length, threads="auto"):
+    """A lower bound of the bytes that a step on rows of `length` tokens takes: weights, a gradient
+    a shard, a moment, the batches of all its micro-batches, and the activations of the shards at
+    work at a time.
     """
     at_work = min(usable_threads() if threads == "auto" else threads, config.shards)
-    tokens = at_work * -(-config.batch_size // config.shards) * model.config.block_size
+    tokens = at_work * -(-config.batch_size // config.shards) * length
     activations = model.activation_memory(tokens, keep="inputs" if config.recompute else "activations")
-    batches = 8 * config.accumulate * config.batch_size * model.config.block_size  # token ids are of 8 bytes
+    batches = 8 * config.accumulate * config.batch_size * length  # token ids are of 8 bytes
     return model.dtype.itemsize * model.num_parameters * (2 + config.shards) + batches + activations

@@ -19,6 +19,7 @@ from minigpt.objectives import NextToken
 from minigpt.optim import SCHEDULES, clip_by_norm
 from minigpt.training.diagnosis import diagnosis, first_not_finite_name
 from minigpt.training.interrupt import Interrupted, StopRequest
+from minigpt.training.measures import described, measure, uniform_loss
 from minigpt.training.run_files import (
     BEST,
     LAST,
@@ -32,11 +33,11 @@ from minigpt.training.run_files import (
     set_aside,
 )
 from minigpt.training.run_lock import RunLock
+from minigpt.training.samples import sample
 from minigpt.training.step import (
     compute_gradients,
     counts_of,
     draw_parts,
-    evaluate,
     generator,
     make_optimizer,
     training_memory,
@@ -67,29 +68,32 @@ class Trainer:
         objective=None,
         tokenizer=None,
         data_sha256=None,
+        val_bytes=None,
         threads="auto",
         say=print,
         bar=True,
         band=None,
     ):
-        """model: a GPT; train_tokens, val_tokens: integer arrays (N,); config: a TrainConfig; out:
-        a directory.
+        """model: of any family; train_tokens, val_tokens: what the objective makes batches of,
+        integer arrays (N,) or Documents; config: a TrainConfig; out: a directory.
 
-        objective: what makes batches of the tokens, NextToken unless given; tokenizer and
-        data_sha256 are saved with the run; threads: a number, or "auto" to measure
-        which is fastest; say: where messages and samples go; bar: whether to draw one of progress;
-        band: what is normal for this run (a bands.Band), to compare it with. MinigptError for texts
-        that are too short, tokens out of range, too many threads, or a run that would not fit into
-        memory.
+        objective: NextToken unless given; tokenizer and data_sha256 are saved with the run;
+        val_bytes: of the text of val_tokens, for losses in bits per byte; threads: a number, or
+        "auto" to measure which is fastest; say: where messages and samples go; bar: whether to draw
+        one of progress; band: what is normal for this run (a bands.Band), to compare it with.
+        MinigptError for texts that are too short, tokens out of range, too many threads, or a run
+        that would not fit into memory.
         """
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
         self.data_sha256, self.say, self.bar, self.band = data_sha256, say, bar, band
+        self.val_bytes = val_bytes
         self.objective = objective or NextToken(model.config.block_size)
         self.objective.check(train_tokens, model.config.vocab_size, "training text")
         self.objective.check(val_tokens, model.config.vocab_size, "validation text")
         check_threads(threads, config.shards)
-        check_memory(training_memory(model, config, threads), f"training this model on batches of {config.batch_size}")
+        memory = training_memory(model, config, self.objective.length, threads)
+        check_memory(memory, f"training this model on batches of {config.batch_size}")
         self.threads = threads
         self.workers = Workers(min(usable_threads(), config.shards) if threads == "auto" else threads)
         self.optimizer = make_optimizer(model, config)
@@ -97,6 +101,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0  # steps done, and the wall-clock time they took with evaluation and saving
         self.best = math.inf
         self.val_loss = None
+        self.measures = {}  # what else was measured with it, see measures.measure
         self.losses = []  # of the steps since the last report
         self.lock = RunLock(self.out, self.tell)
         self.begun = False  # whether the folder holds this run
@@ -130,7 +135,7 @@ class Trainer:
         """run, in a folder that is this trainer's own."""
         self.choose_threads()
         config, self.began = self.config, time.perf_counter() - self.seconds
-        tokens = config.batch_size * config.accumulate * self.model.config.block_size
+        tokens = config.batch_size * config.accumulate * self.objective.length
         options = {"total": config.steps, "initial": self.step, "unit": "step", "dynamic_ncols": True}
         with tqdm(**options, disable=None if self.bar and sys.stderr else True) as bar, StopRequest() as stop:
             if self.step == 0:
@@ -233,9 +238,14 @@ class Trainer:
         return draw_parts(self.objective, self.train_tokens, self.config, self.step)
 
     def evaluate(self):
-        """Mean loss over consecutive windows of the whole validation split, without dropout."""
+        """Mean loss over the objective's walk through the whole validation split, without dropout;
+        what else is measured is left in `measures`.
+        """
         rows = -(-self.config.batch_size // self.config.shards)  # as many as a thread has in a step: no more memory
-        return evaluate(self.model, self.objective.walk(self.val_tokens, rows), self.workers)
+        loss, self.measures = measure(
+            self.model, self.objective, self.val_tokens, rows=rows, workers=self.workers, text_bytes=self.val_bytes
+        )
+        return loss
 
     def diagnose(self, loss):
         """Where the numbers of this step first went wrong, as a message."""
@@ -251,7 +261,7 @@ class Trainer:
         """Add a row to metrics.jsonl -> the row."""
         row = {"step": self.step, "seconds": round(self.seconds, 3), "train_loss": sum(self.losses) / len(self.losses)}
         if val_loss is not None:
-            row["val_loss"] = val_loss
+            row |= {"val_loss": val_loss} | self.measures
         row |= {"lr": lr, "gradient_norm": norm, "data_sha256": self.data_sha256}
         self.losses.clear()
         add_metrics(self.out / METRICS, row)
@@ -259,9 +269,8 @@ class Trainer:
 
     def announce(self, bar, train_loss):
         """Print where the run stands, and a sample of what the model writes by now."""
-        lines = [
-            f"step {self.step}: train loss {train_loss:.4f}, validation loss {self.val_loss:.4f}, {self.seconds:.1f} s"
-        ]
+        loss = f"validation loss {self.val_loss:.4f}{described(self.measures)}"
+        lines = [f"step {self.step}: train loss {train_loss:.4f}, {loss}, {self.seconds:.1f} s"]
         if verdict := self.judge():
             lines[0] += f"; {verdict}"
         if self.tokenizer is not None and self.step < self.config.steps:
@@ -273,27 +282,21 @@ class Trainer:
         """What to think of the validation loss, just measured, in words; None where there is
         nothing to say.
 
-        That is where a band holds this step, and where a guess that gives all V tokens the same
-        probability, a loss of log V, is better.
+        That is where a band holds this step, and where a guess that gives all answers the same
+        probability is better.
         """
         verdicts = [self.band.judge(self.step, self.val_loss)] if self.band is not None else []
-        uniform = math.log(self.model.config.vocab_size)
+        uniform = uniform_loss(self.objective, self.model.config.vocab_size)
         if self.val_loss > uniform:
             verdicts.append(
                 f"above the {uniform:.4f} of a uniform guess: nothing is learnt so far, a lower learning rate may help"
             )
         return "; ".join(filter(None, verdicts)) or None
 
-    def sample(self, length, temperature=0.8):
-        """Text that the model writes from nothing, see first_ids; why there is none, where its
-        logits overflow.
-        """
-        try:
-            with np.errstate(all="ignore"):
-                ids = self.model.generate(first_ids(self.tokenizer)[None], length, temperature, seed=self.config.seed)
-        except MinigptError as error:
-            return f"(no sample: {error})"
-        return self.tokenizer.decode(ids[0]).strip("\n")
+    def sample(self, length):
+        """What the model writes by now, see samples.sample."""
+        options = {"tokens": self.val_tokens, "length": length, "seed": self.config.seed}
+        return sample(self.model, self.tokenizer, self.objective, **options)
 
     def metrics(self):
         """The rows of metrics.jsonl as dicts."""
@@ -322,6 +325,7 @@ class Trainer:
                 "losses": self.losses,
                 "config": dataclasses.asdict(self.config),
                 "data_sha256": self.data_sha256,
+                "objective": dict(self.objective.settings),
             }
             state = values, self.optimizer.state
         checkpoint.save(self.out / name, self.model, self.tokenizer, state)
@@ -341,8 +345,9 @@ class Trainer:
     def take_up(self, directory):
         """resume, from a folder that is locked."""
         saved, state = load(directory), read_state(directory)
-        before = settings_of(saved, state.config, state.data_sha256)
-        check_same_run(before, settings_of(self.model, self.config, self.data_sha256), directory)
+        before = settings_of(saved, state.config, state.data_sha256, state.objective)
+        now = settings_of(self.model, self.config, self.data_sha256, self.objective.settings)
+        check_same_run(before, now, directory)
         if (steps := state.config.steps) != self.config.steps:
             schedule = "the learning rate follows the new schedule from here"
             self.say(f"steps: {self.config.steps} in place of {steps}; {schedule}")
@@ -354,17 +359,7 @@ class Trainer:
         keep_metrics(self.out / METRICS, self.step, self.tell)
 
 
-def settings_of(model, config, data_sha256):
+def settings_of(model, config, data_sha256, objective):
     """What makes a run what it is: name -> value."""
-    values = {"the text's SHA-256": data_sha256, "model_type": model.model_type}
+    values = {"the text's SHA-256": data_sha256, "model_type": model.model_type} | objective
     return values | dataclasses.asdict(model.config) | dataclasses.asdict(config)
-
-
-def first_ids(tokenizer):
-    """What a text begins with where no prompt is given: a new line, or the first token where the
-    vocabulary has none. -> ids (N,)
-    """
-    try:
-        return tokenizer.encode("\n")
-    except MinigptError:
-        return np.array([0])

@@ -494,7 +494,7 @@ def test_memory_asked_for_is_a_lower_bound(tmp_path, shards, recompute):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     held = model.dtype.itemsize * model.num_parameters * (2 + shards)  # before the measurement
-    assert 0.4 * (held + peaks[0]) <= training_memory(model, t.config, 1) <= held + peaks[0]
+    assert 0.4 * (held + peaks[0]) <= training_memory(model, t.config, model.config.block_size, 1) <= held + peaks[0]
     assert peaks[1] <= peaks[0]
 
 
