@@ -42,8 +42,8 @@ def learn_merges(words, counts, tokens, vocab_size, *, join=add, min_frequency=1
         for pair in pairwise(word):
             totals[pair] += count
             found[pair].add(w)
-    # (-frequency, pair, n): of the pair in the words places[n]. Where totals has another frequency by
-    # now, an entry is put right when it comes up.
+    # (-frequency, pair, n): of the pair in the words places[n]. Where totals has another frequency
+    # by now, an entry is put right when it comes up.
     places = list(found.values())
     heap = [(-totals[pair], pair, n) for n, pair in enumerate(found)]
     heapq.heapify(heap)
