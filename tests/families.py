@@ -9,6 +9,7 @@ from minigpt.models.encoder import HEADS
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
+from minigpt.models.roberta import RoBERTa, RoBERTaConfig
 from minigpt.objectives import Batch
 
 VOCABULARY, POSITIONS = 11, 9
@@ -29,6 +30,7 @@ CAUSAL = {  # name of a row -> model, config: each predicts the next of VOCABULA
 
 BERT_SIZES = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "hidden_size": 6, "num_labels": 4}
 BERT_SIZES |= {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 10, "type_vocab_size": 3}
+ROBERTA_SIZES = BERT_SIZES | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}
 
 ENCODERS = {  # name of a row -> model, config: each reads at most POSITIONS of VOCABULARY tokens
     "bert": (BERT, BERTConfig(**BERT_SIZES)),
@@ -37,6 +39,11 @@ ENCODERS = {  # name of a row -> model, config: each reads at most POSITIONS of 
     "bert sequence": (BERT, BERTConfig(**BERT_SIZES, head="sequence_classification")),
     "bert tokens": (BERT, BERTConfig(**BERT_SIZES, head="token_classification")),
     "bert answers": (BERT, BERTConfig(**BERT_SIZES, head="question_answering")),
+    "roberta": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES)),
+    "roberta untied": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, tie_embeddings=False, activation="silu")),
+    "roberta sequence": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, head="sequence_classification")),
+    "roberta tokens": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, head="token_classification")),
+    "roberta answers": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, head="question_answering")),
 }
 FAMILIES = CAUSAL | ENCODERS
 

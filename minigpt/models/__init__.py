@@ -8,6 +8,7 @@ FAMILIES = {  # model_type in config.json -> module, imported when it is used
     "bert": "minigpt.models.bert",
     "gpt": "minigpt.models.gpt",
     "gpt_neo": "minigpt.models.gpt_neo",
+    "roberta": "minigpt.models.roberta",
     "recipe_gpt": "minigpt.models.recipe_gpt",
 }
 

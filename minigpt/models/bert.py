@@ -128,15 +128,10 @@ class BERT(EncoderModel):
         if c.head in ("pretraining", "sequence_classification", None):
             pooler = Pooler("pooler", C)
         if c.head in ("pretraining", "masked_lm"):
-            masked_lm = MaskedLMHead(
-                "masked_lm",
-                transform=Linear("transform", C, C),
-                ln=LayerNorm("ln_t", C, eps=c.layer_norm_eps),
-                decoder=TiedHead("head", wte, bias=True)
-                if c.tie_embeddings
-                else Linear("head", C, c.vocab_size, role="head"),
-                activation=c.activation,
-            )
+            transform, ln = Linear("transform", C, C), LayerNorm("ln_t", C, eps=c.layer_norm_eps)
+            tied = c.tie_embeddings
+            decoder = TiedHead("head", wte, bias=True) if tied else Linear("head", C, c.vocab_size, role="head")
+            masked_lm = MaskedLMHead("masked_lm", transform, ln, decoder, activation=c.activation)
         if c.head == "pretraining":
             next_sentence = Linear("next_sentence", C, 2, role="head")
         if c.head in ("sequence_classification", "token_classification"):
