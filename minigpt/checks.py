@@ -6,6 +6,8 @@ import numbers
 
 from minigpt.errors import MinigptError
 
+NAMED = 10  # things that a message names, of many
+
 
 def whole(name, value, *, at_least=None, at_most=None):
     """A whole number within limits -> int. MinigptError names it, its value and the limits; True
@@ -63,6 +65,17 @@ def shortened(value, longest=80):
         return text
     size = f"{len(value):,} entries" if isinstance(value, list | tuple | dict) else f"{len(text):,} characters"
     return f"{text[:longest]}... ({size})"
+
+
+def listed(names, most=NAMED):
+    """Names in a row, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def is_finite(value):

@@ -23,7 +23,21 @@ import pytest
 from damage import damage
 
 import minigpt
-from minigpt import GPT, BPETokenizer, CharTokenizer, GPTConfig, MinigptError, checkpoint, cli
+from minigpt import (
+    BERT,
+    GPT,
+    BERTConfig,
+    BPETokenizer,
+    CharTokenizer,
+    GPTConfig,
+    GPTNeo,
+    GPTNeoConfig,
+    MinigptError,
+    RoBERTa,
+    RoBERTaConfig,
+    checkpoint,
+    cli,
+)
 from minigpt.data import open_tokens, read_text, save_tokens, shakespeare, tiny_shakespeare
 from minigpt.data.shakespeare_rebuild import PLAYS
 from minigpt.errors import LONGEST
@@ -120,6 +134,19 @@ def make_older_bpe(folder):
     (folder / "special_tokens_map.json").write_text('{"mask_token": {"content": "<mask>", "lstrip": true}}')
 
 
+def make_gpt_neo(folder):
+    minigpt.to_huggingface(GPTNeo(GPTNeoConfig(7, 5, 4, 2, 1)), folder)
+
+
+def make_bert(folder):
+    minigpt.to_huggingface(BERT(BERTConfig(7, 5, 4, 2, 1, num_labels=3)), folder)
+    shard(folder)
+
+
+def make_roberta(folder):
+    minigpt.to_huggingface(RoBERTa(RoBERTaConfig(7, 5, 4, 2, 1)), folder)
+
+
 def make_lock(folder):
     (folder / "run.lock").write_text('{"process": 1, "computer": "a", "command": "minigpt train"}')
 
@@ -204,6 +231,11 @@ def use_tokenizer(folder):
         tokenizer.to_json()
 
 
+ENCODER_READERS = (
+    lambda d: minigpt.from_huggingface(d, say=check),
+    lambda d: minigpt.from_huggingface(d, "sequence_classification", say=check),
+    lambda d: command("info", d),
+)
 READERS = {  # what makes the files, and the functions that read them
     "run": (
         make_run,
@@ -246,6 +278,9 @@ READERS = {  # what makes the files, and the functions that read them
         lambda d: minigpt.to_huggingface(GPT(CONFIG), d),
     ),
     "Hugging Face, in shards": (make_shards, lambda d: minigpt.from_huggingface(d, say=check)),
+    "Hugging Face, GPT-Neo": (make_gpt_neo, lambda d: minigpt.from_huggingface(d, say=check)),
+    "Hugging Face, BERT": (make_bert, *ENCODER_READERS),
+    "Hugging Face, RoBERTa": (make_roberta, *ENCODER_READERS),
     "token file": (make_tokens, lambda d: np.asarray(open_tokens(d / "tokens.npy")).sum()),
     "text": (make_text, lambda d: read_text(d / "text.txt")),
     "cached Shakespeare": (make_cache, read_cache, read_download),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import minigpt
+from minigpt.checks import listed
 from minigpt.cli.options import add_model_option, find_model
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError, one_line
@@ -45,21 +46,38 @@ def run(args):
 
 def describe_model(directory):
     """Print a model's config and parameters, of a checkpoint of ours or of Hugging Face."""
-    model_type = hugging_face_type(directory)
+    model_type, notes, more = hugging_face_type(directory), [], []
     if model_type is None:
         model = load(directory)
     else:
         what = f"a Hugging Face folder, model_type {model_type}; minigpt.from_huggingface loads it"
         print(f"{one_line(directory)}: {what}\n")
-        model = minigpt.from_huggingface(directory)
-    for field, value in dataclasses.asdict(model.config).items():
-        print(f"{field:<16} {value}")
-    print(f"{'parameters':<16} {model.num_parameters:,} of {model.dtype}, {readable(model.store.vector.nbytes)}\n")
+        model, found = minigpt.from_huggingface(directory, say=notes.append), minigpt.hub.describe(directory)
+        more.append(("tensors", f"{found['tensors']} of {' and '.join(found['dtypes'])} in {listed(found['files'])}"))
+    n = f"{model.num_parameters:,} of {model.dtype}, {readable(model.store.vector.nbytes)}"
+    rows = [*dataclasses.asdict(model.config).items(), ("parameters", n), *more]
+    if (tokenizer := describe_tokenizer(directory, model.config.vocab_size)) is not None:
+        rows.append(("tokenizer", tokenizer))
+    print(*text_table(rows, left=(0, 1)), sep="\n")
+    for note in notes:
+        print(f"note: {visible(note)}")
     rows = [
         (name, "x".join(map(str, value.shape)), f"standard deviation {value.std():.4f}")
         for name, value in model.parameters.items()
     ]
-    print(*text_table(rows, left=(0, 1, 2)), sep="\n")
+    print("", *text_table(rows, left=(0, 1, 2)), sep="\n")
+
+
+def describe_tokenizer(directory, vocab_size):
+    """A folder's tokenizer in words, None where it has none."""
+    try:
+        tokenizer = minigpt.load_tokenizer(directory)
+    except MinigptError as error:
+        return None if "there is no tokenizer" in str(error) else visible(f"it can't be read: {error}")
+    if tokenizer is None:
+        return None
+    more = f", more than the {vocab_size:,} that the model knows" if tokenizer.vocab_size > vocab_size else ""
+    return f"{type(tokenizer).__name__}, {tokenizer.vocab_size:,} tokens{more}"
 
 
 def hugging_face_type(directory):

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt.checks import one_of, shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json, read_bytes, read_json
+from minigpt.hub.encoders import check_choice, choose_head
 from minigpt.hub.files import CONFIG, read_tensors, write_folder
 from minigpt.hub.weights import fit, parameter_shapes, read_model
+from minigpt.tokenizers import CharTokenizer, Tokenizer
 
 __all__ = ["describe", "from_huggingface", "is_huggingface", "to_huggingface", "to_huggingface_names"]
 
 FAMILIES = {  # model_type in their config.json -> module of ours, imported when it is used
     "gpt2": "minigpt.hub.gpt2",
     "gpt_neo": "minigpt.hub.gpt_neo",
+    "bert": "minigpt.hub.bert",
+    "roberta": "minigpt.hub.roberta",
 }
 CALLED = {"gpt": "gpt2", "recipe_gpt": "gpt2"}  # our model_type -> theirs, where they differ
 
@@ -69,9 +72,9 @@ def to_huggingface(model, directory, tokenizer=None):
     config = family.written_as(model.config)
     values = family.config_values(config) | {"dtype": str(model.dtype)}
     if tokenizer is not None:
-        check_tokenizer(tokenizer, config.vocab_size)
+        check_tokenizer(tokenizer, config)
         values |= {key: id for key, id in special_ids(tokenizer).items() if key in values and id is not None}
-    table, tensors = family.TABLE.of(config), to_huggingface_names(model, model.parameters)
+    table, tensors = family.TABLE.written(config), to_huggingface_names(model, model.parameters)
     for name, shape in parameter_shapes(family, config).items():
         if name not in model.parameters:
             tensors |= table.views(name, np.zeros(shape, model.dtype))
@@ -89,7 +92,7 @@ def to_huggingface_names(model, tensors):
     MinigptError for a model that transformers does not have, and for a name or shape that is none
     of the model's.
     """
-    table, found = family_of(model).TABLE.of(model.config), {}
+    table, found = family_of(model).TABLE.written(model.config), {}
     for name, value in tensors.items():
         if name not in model.parameters or np.shape(value) != model.parameters[name].shape:
             raise MinigptError(f"tensor {name!r} of shape {np.shape(value)} is none of the model's parameters")
@@ -143,35 +146,24 @@ def read_folder(directory, say, head=None, num_labels=None):
     tensors = read_tensors(directory)
     if read_bytes(path) != before:  # to_huggingface takes it away before it replaces the tensors
         raise MinigptError(f"{directory} was written to while it was read")
-    choice = {"head": head, "num_labels": num_labels} if family.HEADS else {}
+    choice = {}
+    if family.HEADS:
+        choice = {"head": choose_head(family, values, tensors, head, say), "num_labels": num_labels}
     config = family.read_config(values, tensors, say, **choice)
     return family, fit(family, config, tensors, directory, say)
 
 
-def check_choice(family, head, num_labels):
-    """MinigptError for a head that a family has not, and for a number of labels that is none."""
-    if not family.HEADS:
-        if head is not None:
-            raise MinigptError(
-                f"head is {shortened(head)}, it must be None: {family.MODEL.__name__} has no choice of heads"
-            )
-        if num_labels is not None:
-            raise MinigptError(f"num_labels is {shortened(num_labels)}, {family.MODEL.__name__} has no labels")
-        return
-    if head is not None:
-        one_of("head", head, [name or "base" for name in family.HEADS])
-    if num_labels is not None:
-        whole("num_labels", num_labels, at_least=1)
-
-
-def check_tokenizer(tokenizer, vocab_size):
-    """MinigptError for a tokenizer that transformers does not have, or whose ids are beyond a
-    model's table.
+def check_tokenizer(tokenizer, config):
+    """MinigptError for a tokenizer that transformers does not have, that has more tokens than a
+    model knows, or another token for padding.
     """
-    if not getattr(tokenizer, "huggingface", False):
+    if not isinstance(tokenizer, Tokenizer) or isinstance(tokenizer, CharTokenizer):
         raise MinigptError(f"transformers has no {type(tokenizer).__name__}: write the model without it")
-    if tokenizer.vocab_size > vocab_size:
-        raise MinigptError(f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows {vocab_size:,}")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise MinigptError(f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows {config.vocab_size:,}")
+    pad = getattr(config, "pad_token_id", None)
+    if None not in (pad, tokenizer.pad_id) and pad != tokenizer.pad_id:
+        raise MinigptError(f"the tokenizer pads with token {tokenizer.pad_id}, the model's pad_token_id is {pad}")
 
 
 def special_ids(tokenizer):

@@ -43,6 +43,19 @@ class Table(NamedTuple):
             rows=tuple(row._replace(theirs=self.twins.get(row.theirs, row.theirs)) for row in self.rows)
         )
 
+    def written(self, config):
+        """`of` for files that we write: those of a model without a head have no prefix, as in
+        theirs.
+        """
+        table = self.of(config)
+        if getattr(config, "head", "any") is not None:
+            return table
+        return table._replace(rows=tuple(row._replace(theirs=self.bare(row.theirs)) for row in table.rows))
+
+    def bare(self, theirs):
+        """Their name, or names, without the prefix."""
+        return theirs.removeprefix(self.prefix) if isinstance(theirs, str) else tuple(map(self.bare, theirs))
+
     def row(self, name):
         """The row of a parameter of ours, and its layer's number, None where it is in none."""
         number = LAYER_NUMBER.search(name)

@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.checks import shortened
+from minigpt.checks import NAMED, listed, shortened
 from minigpt.errors import LONGEST, MinigptError
 from minigpt.hub.files import FORMATS
 from minigpt.hub.reading import read_all, same
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
-
-NAMED = 10  # tensors that a message names
 
 
 class Fitted(NamedTuple):
@@ -191,16 +189,6 @@ def complaint(wrong, directory):
         if len(text) <= LONGEST:
             break
     return text
-
-
-def listed(names, most=NAMED):
-    """Names in a row, and how many there are more.
-
-    >>> listed(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
 
 
 def short(name):

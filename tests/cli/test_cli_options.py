@@ -222,8 +222,23 @@ def test_info_says_what_a_hugging_face_folder_is_and_describes_it(tmp_path, caps
     printed = capsys.readouterr().out
     assert "a Hugging Face folder, model_type gpt2; minigpt.from_huggingface loads it" in printed
     assert re.search(r"h\.0\.mlp\.c_fc\.weight +8x32 ", printed)
+    assert re.search(r"\nparameters +1,\S+ of float32, \S+ kB\ntensors +16 of F32 in model\.safetensors\n\n", printed)
     (tmp_path / "hf" / "config.json").write_text('{"model_type": "walrus\\u001b"}')
-    assert "walrus\\x1b" in fail("info", tmp_path / "hf")
+    message = fail("info", tmp_path / "hf")
+    assert "walrus\\x1b" in message and "it must be one of gpt2, gpt_neo, bert" in message
+
+
+def test_info_tells_an_encoders_head_and_what_is_new(tmp_path, capsys):
+    config = minigpt.BERTConfig(11, 8, 8, 1, 2, head=None)
+    minigpt.to_huggingface(minigpt.BERT(config), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["BertForQuestionAnswering"]}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert cli.main(["info", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\nhead +question_answering\n", printed)
+    assert re.search(r"\nnote: \S+: this model has no use for bert\.pooler\.dense\.bias, ", printed)
+    assert "has no spans.weight, spans.bias: drawn anew (model.fresh)" in printed
+    assert re.search(r"\nspans\.weight +8x2 ", printed)
 
 
 def test_text_without_a_newline_is_trained_on_and_continued_by_the_command_that_is_printed(run, tmp_path, text, capsys):

@@ -46,3 +46,30 @@ def shard(directory, files=3):
 def silent(message):
     """A `say` for loads that must have nothing to say."""
     raise AssertionError(message)
+
+
+def small_encoder(family, config_class, rng, dtype=np.float64, **changes):
+    """A small encoder with O(1) weights; changes: of its config."""
+    sizes = {"vocab_size": 13, "max_position_embeddings": 9, "hidden_size": 6, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 10, "type_vocab_size": 3}
+    model = family(config_class(**sizes | changes), dtype=dtype)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    return model
+
+
+def without(*parts):
+    """A change of tensors that leaves out those whose names contain one of the parts."""
+    return lambda tensors: {n: v for n, v in tensors.items() if not any(part in n for part in parts)}
+
+
+def of_values(directory, *names):
+    """Take values out of a folder's config.json."""
+    path = directory / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in values.items() if key not in names}))
+
+
+def assert_equal_numbers(a, b):
+    """Two models of one config hold the same numbers."""
+    assert a.config == b.config
+    np.testing.assert_array_equal(a.store.vector, b.store.vector)

@@ -1,0 +1,102 @@
+"""BERT's files: every matrix is a Linear, (out, in); query, key and value are three. The bias of
+the masked-LM head has two names.
+"""
+
+from minigpt.files import Values
+from minigpt.hub.encoders import encoder_settings, encoder_values
+from minigpt.hub.names import Row, Table
+from minigpt.models.bert import BERT, BERTConfig
+
+MODEL = BERT
+EMBEDDINGS, LAYER = "bert.embeddings", "bert.encoder.layer.{}"
+QKV = tuple(f"{LAYER}.attention.self.{part}" for part in ("query", "key", "value"))
+LM, LM_TRANSFORM = "cls.predictions", "cls.predictions.transform"
+TABLE = Table(
+    rows=(
+        Row("wte.weight", f"{EMBEDDINGS}.word_embeddings.weight"),
+        Row("wpe.weight", f"{EMBEDDINGS}.position_embeddings.weight"),
+        Row("token_types.weight", f"{EMBEDDINGS}.token_type_embeddings.weight"),
+        Row("ln_0.weight", f"{EMBEDDINGS}.LayerNorm.weight"),
+        Row("ln_0.bias", f"{EMBEDDINGS}.LayerNorm.bias"),
+        Row("h.{}.attn.c_attn.weight", tuple(f"{part}.weight" for part in QKV), transposed=True),
+        Row("h.{}.attn.c_attn.bias", tuple(f"{part}.bias" for part in QKV)),
+        Row("h.{}.attn.c_proj.weight", f"{LAYER}.attention.output.dense.weight", transposed=True),
+        Row("h.{}.attn.c_proj.bias", f"{LAYER}.attention.output.dense.bias"),
+        Row("h.{}.ln_1.weight", f"{LAYER}.attention.output.LayerNorm.weight"),
+        Row("h.{}.ln_1.bias", f"{LAYER}.attention.output.LayerNorm.bias"),
+        Row("h.{}.mlp.c_fc.weight", f"{LAYER}.intermediate.dense.weight", transposed=True),
+        Row("h.{}.mlp.c_fc.bias", f"{LAYER}.intermediate.dense.bias"),
+        Row("h.{}.mlp.c_proj.weight", f"{LAYER}.output.dense.weight", transposed=True),
+        Row("h.{}.mlp.c_proj.bias", f"{LAYER}.output.dense.bias"),
+        Row("h.{}.ln_2.weight", f"{LAYER}.output.LayerNorm.weight"),
+        Row("h.{}.ln_2.bias", f"{LAYER}.output.LayerNorm.bias"),
+        # what stands on the encoder: a file of another head has not all of it
+        Row("pooler.weight", "bert.pooler.dense.weight", transposed=True, optional=True),
+        Row("pooler.bias", "bert.pooler.dense.bias", optional=True),
+        Row("transform.weight", f"{LM_TRANSFORM}.dense.weight", transposed=True, optional=True),
+        Row("transform.bias", f"{LM_TRANSFORM}.dense.bias", optional=True),
+        Row("ln_t.weight", f"{LM_TRANSFORM}.LayerNorm.weight", optional=True),
+        Row("ln_t.bias", f"{LM_TRANSFORM}.LayerNorm.bias", optional=True),
+        Row("head.weight", f"{LM}.decoder.weight", transposed=True, optional=True),
+        Row("head.bias", f"{LM}.bias", optional=True),
+        Row("next_sentence.weight", "cls.seq_relationship.weight", transposed=True, optional=True),
+        Row("next_sentence.bias", "cls.seq_relationship.bias", optional=True),
+        Row("classifier.weight", "classifier.weight", transposed=True, optional=True),
+        Row("classifier.bias", "classifier.bias", optional=True),
+        Row("spans.weight", "qa_outputs.weight", transposed=True, optional=True),
+        Row("spans.bias", "qa_outputs.bias", optional=True),
+    ),
+    prefix="bert.",
+    tied={f"{LM}.decoder.weight": f"{EMBEDDINGS}.word_embeddings.weight"},
+    twins={f"{LM}.bias": f"{LM}.decoder.bias"},
+    ignored=rf"{EMBEDDINGS}\.(position_ids|token_type_ids)",  # buffers that old files carry along
+)
+HEADS, GENERATES = (
+    {  # our name of a head -> their model with it
+        "pretraining": "BertForPreTraining",
+        "masked_lm": "BertForMaskedLM",
+        "sequence_classification": "BertForSequenceClassification",
+        "token_classification": "BertForTokenClassification",
+        "question_answering": "BertForQuestionAnswering",
+        None: "BertModel",
+    },
+    False,
+)
+
+
+def head_shown(names):
+    """The head that a file's tensors show, by their names in a file of the whole model; None where
+    they show none.
+
+    A classifier of texts stands on the pooler, one of tokens does not.
+    """
+    if "cls.seq_relationship.weight" in names:
+        return "pretraining"
+    if f"{LM_TRANSFORM}.dense.weight" in names:
+        return "masked_lm"
+    if "qa_outputs.weight" in names:
+        return "question_answering"
+    if "classifier.weight" in names:
+        return "sequence_classification" if "bert.pooler.dense.weight" in names else "token_classification"
+    return None
+
+
+def read_config(values, tensors, say, *, head, num_labels):
+    """The BERTConfig of a BertConfig's Values; tensors: those of the files; head: our name of it;
+    num_labels: None for that of the config.
+
+    MinigptError for a setting that is missing, impossible, or not what our BERT computes.
+    """
+    settings = encoder_settings(values, tensors, say, head, num_labels)
+    settings["pad_token_id"] = values.whole("pad_token_id", default=None) or 0  # null: nothing is computed with it
+    return Values(settings, values.where).config(BERTConfig)
+
+
+def written_as(config):
+    """The config of what a file holds: it has all that our model has."""
+    return config
+
+
+def config_values(config):
+    """The BertConfig of a BERTConfig, as a dict."""
+    return {"model_type": "bert", "architectures": [HEADS[config.head]]} | encoder_values(config)
