@@ -49,7 +49,7 @@ EXHIBITS = [
     other(
         "validation: mean of the means of unequal batches",
         Edit(
-            "training.step", "evaluate",
+            "training.step", "evaluate_terms",
             "* own[name]", "* counts[name] / len(batches)",
         ),
         "accounting: every window once", validation_loss, "loss",
