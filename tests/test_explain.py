@@ -19,6 +19,7 @@ EXHIBITS = {exhibit.name: exhibit for exhibit in museum.EXHIBITS}
 NUMBERS = {  # as transformers counts them, see the parity test
     "gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080, "gpt2-xl": 1_557_611_200,
     "gpt-neo-125m": 125_198_592, "gpt-neo-1.3B": 1_315_575_808, "gpt-neo-2.7B": 2_651_307_520,
+    "bert-base": 109_482_240, "bert-large": 335_141_888, "roberta-base": 124_645_632, "roberta-large": 355_359_744,
 }  # fmt: skip
 SMALL = {  # sizes that differ, and what a config may switch
     "gpt2": [
@@ -31,6 +32,11 @@ SMALL = {  # sizes that differ, and what a config may switch
          "attention_layers": ("local", "local", "global"), "intermediate_size": 10, "tie_embeddings": False},
     ],
 }  # fmt: skip
+ENCODER = {"vocab_size": 11, "max_position_embeddings": 9, "hidden_size": 6, "num_hidden_layers": 3}
+ENCODER |= {"num_attention_heads": 2, "intermediate_size": 10, "num_labels": 4}
+for name in ("bert", "roberta"):
+    SMALL[name] = [ENCODER | {"head": head} for head in explain.FAMILIES[name].heads]
+    SMALL[name].append(ENCODER | {"head": "masked_lm", "tie_embeddings": False})
 
 
 def each_family():
@@ -54,16 +60,21 @@ def test_line_names_code_and_an_exhibit_that_exist(family, line):
     assert all(isinstance(text, str) and text for text in line)
     assert line.exhibit in EXHIBITS
     parts = line.code.split(".")
-    (length,) = [i for i in range(1, len(parts)) if is_module(parts[:i]) and not is_module(parts[: i + 1])]
+    (length,) = (i for i in range(1, len(parts)) if is_module(parts[:i]) and not is_module(parts[: i + 1]))
     thing = importlib.import_module(".".join(["minigpt", *parts[:length]]))
     for name in parts[length:]:
         thing = inspect.getattr_static(thing, name)
-    assert inspect.isfunction(inspect.unwrap(getattr(thing, "__func__", thing))) or inspect.isclass(thing)
+    thing = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
+    assert inspect.isfunction(inspect.unwrap(thing))
 
 
 def is_module(parts):
     path = Path(minigpt.__file__).parent.joinpath(*parts)
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_encoders_have_at_least_twenty_lines():
+    assert len(explain.FAMILIES["bert"].lines) + len(explain.FAMILIES["roberta"].lines) >= 20
 
 
 def test_no_exhibit_is_named_twice_nor_a_part_of_a_family():
@@ -179,6 +190,19 @@ def all_boxes(drawing):
     return [box for group in groups for box in group]
 
 
+def test_drawing_of_an_encoder_has_a_chain_of_boxes_for_each_loss():
+    bert, roberta = (explain.drawing(f, explain.sized(f)) for f in map(explain.FAMILIES.get, ("bert", "roberta")))
+    assert [[box.title for box in chain] for chain in bert.heads] == [
+        ["transform", "masked-LM head", "loss"], ["pooler", "next-sentence head", "loss"],
+    ]  # fmt: skip
+    assert [[box.title for box in chain] for chain in roberta.heads] == [["transform", "masked-LM head", "loss"]]
+    assert not (bert.pre_norm or roberta.pre_norm) and sum(bert.counts.values()) == 110_106_428
+    plain = [box.title for box in all_boxes(bert) if not box.changed]
+    assert plain == ["ids", "wte", "positions", "wpe", "dropout", "dropout"]
+    assert [box.title for box in all_boxes(roberta) if not box.changed] == ["ids", "wte", "dropout", "dropout"]
+    assert bert.masks[0].padding == 2 and bert.masks[0].visible.sum() == 8 * 6
+
+
 def test_masks_are_the_models_own():
     """Of the drawing against the weights of a model: who has any."""
     family = explain.FAMILIES["gpt_neo"]
@@ -191,7 +215,10 @@ def test_masks_are_the_models_own():
 
 @small_configs()
 def test_any_config_can_be_drawn(family, fields):
-    assert plots.draw_family(explain.drawing(family, config_of(family, fields))).axes
+    drawing = explain.drawing(family, config_of(family, fields))
+    assert len(all_boxes(drawing)) > 10 and sum(drawing.counts.values())
+    if family.name == "bert":
+        assert plots.draw_family(drawing).axes
 
 
 # The command
@@ -232,7 +259,7 @@ def test_command_refuses_what_it_has_no_table_of(tmp_path, capsys):
     kind, config = gpt_or_recipe(SMALL["gpt2"][0] | {"positions": "rotary", "n_head": 1})
     kind(config).save(tmp_path)
     for argv, message in (
-        (["bart"], "family is 'bart', it must be one of gpt2, gpt_neo"),
+        (["bart"], "family is 'bart', it must be one of gpt2, gpt_neo, bert, roberta"),
         (["gpt2", "--size", "gpt-neo-125m"], "size is 'gpt-neo-125m', it must be one of gpt2, gpt2-medium"),
         (["gpt2", "--size", "gpt2", "--model", str(tmp_path)], "--size goes without a model"),
         (["--model", str(tmp_path)], "holds a recipe_gpt, there are tables of gpt2, gpt_neo"),
@@ -259,12 +286,15 @@ def test_size_of_no_family_is_refused():
 @pytest.mark.parametrize("size", NUMBERS)
 def test_numbers_are_transformers(size):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    from minigpt import hub
-
     (family,) = (family for family in FAMILIES if size in family.sizes)
-    module = importlib.import_module(hub.FAMILIES[family.name])
-    values = module.config_values(explain.sized(family, size))
-    config = transformers.AutoConfig.for_model(**values)
+    fields = {"n_positions" if name == "block_size" else name: value for name, value in family.sizes[size].items()}
+    if family.name == "gpt_neo":
+        fields["attention_types"] = [[["global", "local"], fields["num_layers"] // 2]]
+    if family.name == "roberta":
+        fields |= {"max_position_embeddings": 514, "type_vocab_size": 1}
+    if "hidden_size" in fields:
+        fields["intermediate_size"] = 4 * fields["hidden_size"]
+    config = transformers.AutoConfig.for_model(family.name, **{n: x for n, x in fields.items() if n != "head"})
     with torch.device("meta"):
         theirs = transformers.AutoModel.from_config(config)
     assert sum(p.numel() for p in theirs.parameters()) == NUMBERS[size]

@@ -9,7 +9,7 @@ import numpy as np
 from minigpt import models
 from minigpt.explain.counts import PARTS
 from minigpt.explain.family import Family
-from minigpt.explain.sizes import counts_of, with_blocks
+from minigpt.explain.sizes import counts_of, with_blocks, with_head
 from minigpt.layers import Embedding, LayerNorm, LearnedPositions, PreNormBlock
 from minigpt.ops.attention import Mask
 
@@ -66,6 +66,8 @@ class Look(NamedTuple):
 
 def drawing(family, config):
     """The Drawing of a family at a config."""
+    if family.heads and config.head is None:
+        config = with_head(config, family.heads[1])
     changed = family.changed if family.against == "GPT-2" else set()
     look = Look(family, config, models.family(family.model_type).wire(one_of_each(config, family)), changed)
     names = list(look.layers)
@@ -111,7 +113,7 @@ def embedding(look, name):
     title, source, part = {
         "wte": ("ids", "(B, T)", "tokens"),
         "wpe": ("positions", look.family.positions, "positions"),
-        "token_types": ("token types", "0 or 1: which text", "token types"),
+        "token_types": ("token types", "all 0" if layer.weight.shape[0] == 1 else "0 or 1: which text", "token types"),
     }[name]
     return look.box(title, source, part), look.box(name, size, part)
 
@@ -133,7 +135,7 @@ def branches(look):
         "attention", "scores", "q, k, v", "blocks", "padding",
     )  # fmt: skip
     C, F = mlp.c_fc.weight.shape
-    parts = ("MLP", "MLP width") if F != 4 * C else ("MLP",)
+    parts = ("MLP", "GELU", "MLP width") if F != 4 * C else ("MLP", "GELU")
     feed = look.box(f"MLP, {C:,} → {F:,} → {C:,}", f"with {ACTIVATIONS[mlp.activation]} inside", *parts)
     dropout = look.box("dropout", "", "dropout", small=True)
     out = []
@@ -146,9 +148,33 @@ def branches(look):
 
 def heads(look):
     """The heads side by side, each down to its loss."""
-    tied = "blocks" if look.config.tie_embeddings else "own"
-    note = "logits = x @ wteᵀ, tied" if tied == "blocks" else "logits = x @ W"
-    return ((look.box("head", note, "head"), look.box("loss", look.family.loss, "loss")),)
+    layers = look.layers
+    if "head" in layers:  # of a decoder
+        note = "logits = x @ wteᵀ, tied" if look.config.tie_embeddings else "logits = x @ W"
+        return ((look.box("head", note, "head"), look.box("loss", look.family.loss, "loss")),)
+    chains = []
+    if layers["masked_lm"] is not None:
+        decoder = "@ wteᵀ + bias, tied" if look.config.tie_embeddings else "@ W + bias"
+        activation = ACTIVATIONS[layers["masked_lm"].activation].partition(" ")[0]
+        chains.append((
+            look.box("transform", f"{activation}(x @ W + b), LayerNorm", "transform", "transform's GELU"),
+            look.box("masked-LM head", decoder, "head bias"),
+            look.box("loss", "at the masked tokens alone", "masked positions", "targets"),
+        ))  # fmt: skip
+    pooled = (look.box("pooler", "tanh(x[:, 0] @ W + b)", "pooler", "tanh"),) if layers["pooler"] else ()
+    if layers["next_sentence"] is not None:
+        follows = look.box("next-sentence head", "@ W + b, (B, 2)", "next sentence")
+        chains.append((*pooled, follows, look.box("loss", "does B follow A?", "next sentence", "second segment")))
+    elif layers["classifier"] is not None:
+        title = "classifier" if look.config.head == "sequence_classification" else "classifier of tokens"
+        classifier = look.box(title, f"{look.config.num_labels} labels", "classification", "classifier dropout")
+        chains.append((*pooled, classifier, look.box("loss", "cross-entropy of the label", "classification")))
+    elif layers["spans"] is not None:
+        spans = look.box("answer head", "starts, ends = x @ W + b", "answers")
+        chains.append((spans, look.box("loss", "mean of two cross-entropies", "answers' loss")))
+    elif not chains:
+        chains.append(pooled)
+    return tuple(chains)
 
 
 def masks(look):

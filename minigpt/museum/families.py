@@ -7,35 +7,69 @@ import numpy as np
 
 from minigpt.gradcheck import Losses
 from minigpt.models import family
+from minigpt.models.encoder import HEADS
 from minigpt.museum.checks import judged, limit_of, measure, random_batch
 from minigpt.museum.oracles import compared
+from minigpt.ops.loss import IGNORED
 
 SIZES = {  # model_type -> a small config of it, whose sizes differ
     "gpt_neo": {
         "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 6, "num_layers": 3, "num_heads": 2,
         "window_size": 2, "intermediate_size": 10,
     },
+    "bert": {
+        "vocab_size": 11, "max_position_embeddings": 7, "hidden_size": 6, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 10, "num_labels": 4,
+    },
+    "roberta": {
+        "vocab_size": 11, "max_position_embeddings": 9, "hidden_size": 6, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 10, "num_labels": 4,
+    },
 }  # fmt: skip
 
 
 def random_family(model_type, dtype=np.float64, std=0.5, **changes):
-    """A small model of a family with weights of O(1)."""
+    """A small model of a family with weights of O(1); those of norms about what they start at."""
     kind = family(model_type)
     model = kind(kind.config_class(**SIZES[model_type] | changes), dtype=dtype)
     model.store.vector[:] = std * np.random.default_rng(1).standard_normal(model.num_parameters)
+    for name, parameter in model.store.parameters.items():
+        model.store[name] += parameter.mean
     return model
 
 
-def family_check(model_type, batch=None, **changes):
-    """The gradient check of a family's small model, every parameter, with dropout; batch: nothing
-    to a batch of named arrays, ids and targets unless given.
+def batch_for(model):
+    """A batch for a model's loss: of an encoder with padding, two kinds of token and the arrays
+    that its head compares with.
     """
+    ids, targets = random_batch(7)
+    batch = {"ids": ids, "targets": targets}
+    head = getattr(model.config, "head", "")
+    if head == "":
+        return batch
+    rng, (B, T) = np.random.default_rng(6), ids.shape
+    mask = np.arange(T) < np.array([[7], [5], [7]])
+    compared = {
+        "targets": np.where(mask & (rng.random((B, T)) < 0.5), targets, IGNORED),
+        "next_sentence": np.array([0, 1, 1]),
+        "labels": rng.integers(0, 4, (B, T) if head == "token_classification" else B),
+        "starts": np.array([1, 2, IGNORED]),
+        "ends": np.array([3, 4, 6]),
+    }
+    pad = model.config.pad_token_id
+    ids = np.where(mask, np.where(ids == pad, 3, ids), pad)
+    kinds = np.arange(T) // 3 % model.config.type_vocab_size * np.ones((B, 1), int)
+    batch = {"ids": ids, "attention_mask": mask.astype(int), "token_type_ids": kinds}
+    return batch | {name: compared[name] for name in HEADS[head]}
+
+
+def family_check(model_type, std=0.5, **changes):
+    """The gradient check of a family's small model, every parameter, with dropout."""
 
     def check(method="complex"):
         dtype = np.float64 if method == "complex" else np.float32
-        model = random_family(model_type, dtype, **{"dropout": 0.2} | changes)
-        named = dict(zip(("ids", "targets"), random_batch())) if batch is None else batch()
-        losses = Losses(model, named, dropout_seed=5)
+        model = random_family(model_type, dtype, std, **{"dropout": 0.2} | changes)
+        losses = Losses(model, batch_for(model), dropout_seed=5)
         arrays = {name: value.copy() for name, value in model.parameters.items()}
         errors = measure(losses.loss, arrays, losses.gradients(arrays), method)
         return judged(errors, limit_of(method), nearest_to_loss=True)
@@ -43,10 +77,14 @@ def family_check(model_type, batch=None, **changes):
     return check
 
 
-gpt_neo_gradients = family_check("gpt_neo")
+gpt_neo_gradients = family_check("gpt_neo", num_layers=2)
 
 # of golden_family by transformers in float64; a parity test remakes them
-GOLDEN = {"gpt_neo": {"loss": 3.2859784934965997}}
+GOLDEN = {
+    "gpt_neo": {"loss": 3.2859784934965997},
+    "bert": {"targets": 2.8975165067080724, "next_sentence": 0.6759242289209392},
+    "roberta": {"targets": 3.105201393587341},
+}
 
 
 def golden_family(model_type):

@@ -79,8 +79,9 @@ def named(edit):
 
 
 def function_of(edit):
-    """The function or method that an edit changes."""
-    return inspect.unwrap(named(edit))
+    """The function or method that an edit changes; of a property the one that computes it."""
+    thing = named(edit)
+    return inspect.unwrap(thing.fget if isinstance(thing, property) else thing)
 
 
 def code_text(function):

@@ -12,7 +12,7 @@ from minigpt.plots.figure import FONT, INK, Figure
 
 PLAIN, PLAIN_EDGE = "#eef3f8", "#8aa0b5"
 CHANGED, CHANGED_EDGE = "#fde3d0", "#d55e00"
-FRAME, LINE, SEEN, PADDING = "#f7f7f7", "#555555", "#5b87b5", "#e2e2e2"
+FRAME, LINE, SEEN, SEEN_CHANGED, PADDING = "#f7f7f7", "#555555", "#5b87b5", "#ec9b66", "#e2e2e2"
 WIDTH, STACK, BOX, SIDE = 7.4, 2.75, 2.7, 5.35  # of the page; middle of the stack; a box's width; left end of the rest
 TALL, SMALL, GAP, SUM = 0.46, 0.2, 0.17, 0.09  # heights of boxes and of dropout; between them; radius of a sum
 TOP, BOTTOM = 0.72, 0.12
@@ -90,7 +90,7 @@ def height_of(drawing):
     """Inches that a drawing needs from top to bottom."""
     tall = lambda boxes: sum((SMALL if box.small else TALL) + GAP for box in boxes)  # noqa: E731
     branches = sum(tall(branch) + 2 * SUM + GAP for branch in drawing.branches) + 3.6 * GAP
-    heads = max(map(tall, drawing.heads)) + GAP * (1 + (len(drawing.heads) > 1))
+    heads = max(map(tall, drawing.heads)) + GAP + (1.6 * GAP + 2 * SUM) * (len(drawing.heads) > 1)
     top = TOP + 2 * (TALL + GAP) + 2 * SUM + GAP
     return top + tall(drawing.before) + branches + tall(drawing.after) + heads + BOTTOM
 
@@ -167,17 +167,25 @@ def block(pen, drawing, y):
 
 
 def heads(pen, drawing, y):
-    """The heads side by side, each down to its loss."""
+    """The heads side by side, each down to its loss; of several, the sum of the losses."""
     xs, width = columns(len(drawing.heads), 4.9)
     if len(xs) > 1:
         pen.line((STACK, y), (STACK, y - GAP))
         y -= GAP
         pen.line((xs[0], y), (xs[-1], y))
+    ends = []
     for x, boxes in zip(xs, drawing.heads):
         at = y
         for box in boxes:
             pen.arrow((x, at), (x, at - GAP))
             at = pen.box(box, x, at - GAP, width)
+        ends.append(at)
+    if len(xs) > 1:
+        top = min(ends) - 0.6 * GAP
+        for x, end in zip(xs, ends):
+            pen.line((x, end), (x, top - SUM))
+            pen.arrow((x, top - SUM), (STACK + (SUM if x > STACK else -SUM), top - SUM))
+        pen.sum(STACK, top)
 
 
 def masks(pen, pictures, middle):
@@ -196,7 +204,7 @@ def masks(pen, pictures, middle):
         for t in range(T):
             for s in range(S):
                 face = SEEN if picture.visible[t, s] else PADDING if s >= S - picture.padding else "white"
-                face = CHANGED_EDGE if picture.changed and picture.visible[t, s] else face
+                face = SEEN_CHANGED if picture.changed and picture.visible[t, s] else face
                 corner = (SIDE + s * cell, y - (t + 1) * cell)
                 pen.ax.add_patch(Rectangle(corner, cell, cell, fc=face, ec="#999999", lw=0.5))
         if picture.padding:

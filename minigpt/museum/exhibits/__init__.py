@@ -3,6 +3,7 @@
 from minigpt.museum.exhibits import (
     activations,
     attention,
+    bert,
     data,
     dropout,
     embedding,
@@ -12,7 +13,9 @@ from minigpt.museum.exhibits import (
     loss,
     model,
     norms,
+    objectives,
     optim,
+    roberta,
     sampling,
     training,
 )
@@ -27,9 +30,12 @@ ROOMS = (
     loss,
     model,
     gpt_neo,
+    bert,
+    roberta,
     training,
     optim,
     data,
+    objectives,
     sampling,
     gradcheck,
 )

@@ -1,0 +1,291 @@
+"""BERT against GPT-2.
+
+Devlin et al. 2018, arXiv:1810.04805; what the paper leaves open is as in its code and in
+transformers.
+"""
+
+from minigpt.explain.family import Family, Line
+
+BODY = (
+    Line(
+        "attention",
+        "a token sees those before it: s <= t",
+        "a token sees all of its text, before it and after it",
+        "nothing is hidden: dk[s] = scale * sum over all t of dscores[t, s] q[t]; the newest token is one of many",
+        "models.bert.BERT.wire",
+        "BERT: GPT-2's causal mask left on",
+    ),
+    Line(
+        "padding",
+        "training texts are cut to one length, none is padded",
+        "w[t, s] = 0 where attention_mask[s] = 0: nobody sees padding",
+        "dk[s] = dv[s] = 0 there: no gradient flows from a text to its padding",
+        "models.encoder.EncoderModel.loss_forward",
+        "BERT: padding seen in training",
+    ),
+    Line(
+        "token types",
+        "x = wte[ids] + wpe[t]",
+        "x = wte[ids] + wpe[t] + token_types[type]: 0 in the first sentence, 1 in the second",
+        "x is a sum, so each of the three tables gets the same dx",
+        "models.bert.BERT.hidden",
+        "BERT: token types not added, both ways",
+    ),
+    Line(
+        "third table",
+        "two tables learn: wte and wpe",
+        "token_types is the third; it has two rows",
+        "dtoken_types[k] = sum of dx[b, t] where type[b, t] = k: half of all tokens add up in one row",
+        "models.bert.BERT.hidden_backward",
+        "BERT: the token types' gradient never taken",
+    ),
+    Line(
+        "embedding norm",
+        "none: the first block's norm is the first",
+        "x = ln_0(x) after the sum, before dropout",
+        "dx = ln_0.backward(dropout.backward(dx)), and only then to the tables",
+        "models.bert.BERT.hidden",
+        "BERT: the embeddings' norm left out, both ways",
+    ),
+    Line(
+        "embedding dropout",
+        "x = dropout(wte[ids] + wpe[t])",
+        "x = dropout(ln_0(...)): after the norm, so what is dropped is 0 for the first block",
+        "the same mask first: dx = m * dx, m = 0 or 1 / (1 - p), then the norm's backward",
+        "models.bert.BERT.hidden_backward",
+        "BERT: dropout of the embeddings forgotten in backward",
+    ),
+    Line(
+        "norms",
+        "pre-norm: x = x + f(ln(x)), and ln_f at the end",
+        "post-norm: x = ln(x + f(x)), and no norm at the end",
+        "dx = ln.backward(dy) comes first, dx + f.backward(dx) after it",
+        "layers.block.PostNormBlock.forward",
+        "BERT: norms before the layers, as GPT-2's, both ways",
+    ),
+    Line(
+        "residual",
+        "dx = dy + ln.backward(f.backward(dy)): dy passes each block as it is",
+        "x + f(x) inside of a norm: no path goes round all norms",
+        "dx = dx + f.backward(dx) with dx = ln.backward(dy): both summands lie behind the norm",
+        "layers.block.PostNormBlock.backward",
+        "post-norm block: the MLP's residual taken after the norm",
+    ),
+    Line(
+        "epsilon",
+        "rstd = 1 / sqrt(var + 1e-5)",
+        "rstd = 1 / sqrt(var + 1e-12)",
+        "the same rstd: dx = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))",
+        "models.bert.BERT.wire",
+        "BERT: GPT-2's epsilon in its norms",
+    ),
+    Line(
+        "GELU",
+        "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2",
+        "x cdf(x), cdf(x) = (1 + erf(x / sqrt(2))) / 2",
+        "dx = dy (cdf(x) + x pdf(x)), pdf(x) = exp(-x^2 / 2) / sqrt(2 pi)",
+        "ops.activations.gelu_backward",
+        "GELU: the derivative of the tanh form for the exact one",
+    ),
+    Line(
+        "initial weights",
+        "normal(0, 0.02), 0.02 / sqrt(2 n_layer) for what writes into x",
+        "normal(0, 0.02), all of them",
+        "each norm divides by the length of its sum, so that it need not be kept small",
+        "models.bert.BERT.wire",
+        "BERT: residual projections scaled down as GPT-2's",
+    ),
+)
+HEADS = (
+    Line(
+        "transform",
+        "logits = x @ wte^T",
+        "h = ln_t(gelu(x @ W + b)), logits = h @ wte^T + head.bias",
+        "dh goes back through table, norm, GELU and W before the blocks hear of it",
+        "layers.heads.MaskedLMHead.forward",
+        "masked-LM head: its norm left out, both ways",
+    ),
+    Line(
+        "transform's GELU",
+        "nothing between the last norm and the table",
+        "a GELU between W and ln_t",
+        "dh = gelu.backward(ln_t.backward(dh)), then dW = x^T dh, db = sum of dh",
+        "layers.heads.MaskedLMHead.backward",
+        "masked-LM head: GELU skipped in backward",
+    ),
+    Line(
+        "head bias",
+        "the tied head has no bias",
+        "logits + head.bias: how frequent each token is",
+        "dhead.bias = sum of dlogits over the tokens, beside the tied dwte += dlogits^T h",
+        "layers.embedding.TiedHead.forward",
+        "tied head: its bias lost, both ways",
+    ),
+    Line(
+        "masked positions",
+        "logits and loss at every token",
+        "the head runs at the n masked tokens alone: h = x[at], logits (n, V)",
+        "dx = 0 and dx[at] = dh: the gradient is put back where its token stands",
+        "layers.heads.MaskedLMHead.backward",
+        "masked positions: the gradient handed to the first tokens, not to the masked",
+    ),
+    Line(
+        "pooler",
+        "none",
+        "pooled = tanh(x[:, 0] @ W + b): the first token stands for the text",
+        "dx[:, 0] = dz @ W^T, and 0 for all other tokens",
+        "layers.heads.Pooler.forward",
+        "pooler: the last token for the first, both ways",
+    ),
+    Line(
+        "tanh",
+        "none",
+        "pooled = tanh(z)",
+        "dz = dpooled (1 - pooled^2)",
+        "ops.activations.tanh_backward",
+        "pooler: the slope of tanh left out",
+    ),
+    Line(
+        "next sentence",
+        "one loss: the next token",
+        "two: masked LM + next sentence, whose logits (B, 2) = pooled @ W + b",
+        "dx = masked_lm.backward(...) + pooler.backward(next_sentence.backward(...))",
+        "models.encoder.EncoderModel.loss_forward",
+        "next sentence: its loss left out",
+    ),
+    Line(
+        "counts",
+        "a mean over the tokens",
+        "the sum of two means, over masked tokens and over texts",
+        "dlogits = (p - one_hot) / n for the one, / B for the other: each divided by its own count",
+        "models.encoder.EncoderModel.loss_forward",
+        "pre-training: both terms divided by the number of masked tokens",
+    ),
+    Line(
+        "classification",
+        "none",
+        "logits = dropout(pooled) @ W + b of a text, dropout(x) @ W + b of each token",
+        "of a text through the pooler: dpooled = m * (dlogits @ W^T); of tokens to x itself",
+        "models.encoder.EncoderModel.heads",
+        "classifier: of the hidden state, the pooler skipped, both ways",
+    ),
+    Line(
+        "classifier dropout",
+        "dropout on x, attention weights and what a layer adds",
+        "and on what is classified",
+        "dx = m * (dlogits @ W^T): the mask of forward",
+        "layers.heads.Classifier.backward",
+        "classifier: its dropout forgotten in backward",
+    ),
+    Line(
+        "answers",
+        "none",
+        "starts, ends = x @ W + b, a number a token each; the mean of two cross-entropies over T tokens",
+        "dspans[..., 0] and [..., 1] are half of (p - one_hot) / B; dW = x^T dspans",
+        "models.encoder.EncoderModel.heads_backward",
+        "answers: the gradients of first and last token swapped",
+    ),
+    Line(
+        "answers' loss",
+        "none",
+        "loss = (loss of starts + loss of ends) / 2",
+        "each gradient is halved",
+        "models.encoder.EncoderModel.check_batch",
+        "answers: the two losses added up, not averaged",
+    ),
+)
+OBJECTIVE = (
+    Line(
+        "targets",
+        "every token's target is the next one",
+        "15% of the tokens are targets, at their own place; -100 elsewhere",
+        "dlogits = 0 at all others: a seventh of the tokens teach",
+        "objectives.masking.Masking.apply",
+        "masks: every token a target, not the hidden ones alone",
+    ),
+    Line(
+        "hidden tokens",
+        "ids are shown as they are",
+        "the targets are the ids before they are hidden",
+        "p - one_hot(target) pulls to the token that stood there, not to [MASK]",
+        "objectives.masking.Masking.apply",
+        "masks: targets read after the tokens were hidden",
+    ),
+    Line(
+        "80% masked",
+        "-",
+        "80% of the targets show [MASK], 10% stay as they are",
+        "dwte[MASK] gathers from 12% of all tokens, the most of any row",
+        "objectives.masking.Masking.apply",
+        "masks: hidden tokens always masked, never kept",
+    ),
+    Line(
+        "10% random",
+        "-",
+        "10% of the targets show a random token",
+        "the gradient says of tokens in plain sight as well that they may be wrong",
+        "objectives.masking.Masking.apply",
+        "masks: the tenth that should be random left as it is",
+    ),
+    Line(
+        "special tokens",
+        "-",
+        "[CLS], [SEP] and padding are never hidden",
+        "their rows of wte learn from what is near them, never as targets",
+        "objectives.masking.Masking.apply",
+        "masks: special tokens hidden, too",
+    ),
+    Line(
+        "random tokens",
+        "-",
+        "and never drawn as the random token",
+        "a row of wte hears of a place where it stands by accident; no special one does",
+        "objectives.masking.Masking.apply",
+        "masks: random tokens drawn from the special ones, too",
+    ),
+    Line(
+        "whole words",
+        "-",
+        "an option: a word's pieces are hidden together",
+        "as many targets in the mean, in fewer places",
+        "objectives.masking.Masking.choose",
+        "masks: a word's pieces hidden one by one",
+    ),
+    Line(
+        "second segment",
+        "a text is one piece",
+        "[CLS] A [SEP] B [SEP]; 0 where B follows A, 1 where it is from elsewhere, half of each",
+        "dlogits (B, 2) = (p - one_hot(label)) / B",
+        "objectives.next_sentence.NextSentence.rows",
+        "next sentence: the label flipped",
+    ),
+    Line(
+        "segments",
+        "-",
+        "token types: 0 for [CLS] A [SEP], 1 for B [SEP]",
+        "which rows of token_types learn from which tokens",
+        "objectives.next_sentence.NextSentence.rows",
+        "next sentence: one kind of token for both segments",
+    ),
+)
+
+
+def size(num_hidden_layers, num_attention_heads, hidden_size):
+    """One of the sizes of the paper's section 3, with the vocabulary of bert-base-uncased."""
+    sizes = {"num_hidden_layers": num_hidden_layers, "num_attention_heads": num_attention_heads}
+    return {"vocab_size": 30522, "hidden_size": hidden_size, "head": None, **sizes}
+
+
+FAMILY = Family(
+    name="bert",
+    model_type="bert",
+    title="BERT",
+    source="Devlin et al. 2018, BERT: Pre-training of deep bidirectional transformers, arXiv:1810.04805",
+    against="GPT-2",
+    lines=BODY + HEADS + OBJECTIVE,
+    blocks="num_hidden_layers",
+    sizes={"bert-base": size(12, 12, 768), "bert-large": size(24, 16, 1024)},
+    heads=(
+        None, "pretraining", "masked_lm", "sequence_classification", "token_classification", "question_answering",
+    ),
+)  # fmt: skip
