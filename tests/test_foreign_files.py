@@ -35,6 +35,7 @@ from minigpt import (
     MinigptError,
     RoBERTa,
     RoBERTaConfig,
+    WordPieceTokenizer,
     checkpoint,
     cli,
 )
@@ -145,6 +146,15 @@ def make_bert(folder):
 
 def make_roberta(folder):
     minigpt.to_huggingface(RoBERTa(RoBERTaConfig(7, 5, 4, 2, 1)), folder)
+
+
+def make_wordpiece(folder):
+    WordPieceTokenizer.train(TEXT, 60).save(folder)
+
+
+def make_older_wordpiece(folder):
+    make_wordpiece(folder)
+    (folder / "tokenizer.json").unlink()
 
 
 def make_lock(folder):
@@ -262,6 +272,12 @@ READERS = {  # what makes the files, and the functions that read them
         make_older_bpe,
         use_tokenizer,
         lambda d: BPETokenizer.from_files(d / "vocab.json", d / "merges.txt"),
+    ),
+    "WordPiece": (make_wordpiece, use_tokenizer, lambda d: (GPT(CONFIG).save(d), use_tokenizer(d))),
+    "WordPiece, older files": (
+        make_older_wordpiece,
+        use_tokenizer,
+        lambda d: WordPieceTokenizer.from_files(d / "vocab.txt"),
     ),
     "lock": (
         make_lock,

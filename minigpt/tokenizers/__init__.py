@@ -13,13 +13,14 @@ __all__ = [
     "Encoding",
     "Stream",
     "Tokenizer",
+    "WordPieceTokenizer",
     "is_tokenizer",
     "read_tokenizer",
     "read_tokenizer_folder",
 ]
 
 TOKENIZERS = {"char": CharTokenizer}  # "type" in a tokenizer.json of our own -> class
-WHEN_NAMED = {"AddedToken": "added", "BPETokenizer": "bpe"}
+WHEN_NAMED = {"AddedToken": "added", "BPETokenizer": "bpe", "WordPieceTokenizer": "wordpiece"}
 
 
 def __getattr__(name):
@@ -32,8 +33,9 @@ def __getattr__(name):
 def kinds():
     """type of the model in Hugging Face's tokenizer.json -> class."""
     from minigpt.tokenizers.bpe import BPETokenizer
+    from minigpt.tokenizers.wordpiece import WordPieceTokenizer
 
-    return {"BPE": BPETokenizer}
+    return {"BPE": BPETokenizer, "WordPiece": WordPieceTokenizer}
 
 
 def is_tokenizer(values):
