@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from minigpt.models.bert import BERT, BERTConfig
-from minigpt.models.encoder import HEADS
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
@@ -69,10 +68,7 @@ def encoder_batch(model, rng, B=3, T=8):
     mask[0, -2:] = mask[1, :1] = 0
     ids[mask == 0] = c.pad_token_id
     batch = {"ids": ids, "attention_mask": mask, "token_type_ids": rng.integers(0, c.type_vocab_size, (B, T))}
-    shapes = {"targets": (c.vocab_size, (B, T)), "next_sentence": (2, (B,)), "starts": (T, (B,)), "ends": (T, (B,))}
-    shapes["labels"] = (c.num_labels, (B, T) if c.head == "token_classification" else (B,))
-    for name in HEADS[c.head]:
-        limit, shape = shapes[name]
+    for name, (shape, limit) in model.targets_of(B, T).items():
         batch[name] = rng.integers(0, limit, shape)
         batch[name][0] = -100
         if len(shape) == 2:

@@ -1,6 +1,6 @@
 """minigpt eval: the mean loss of a model on a text."""
 
-from minigpt.cli.options import add_model_option, load_with_tokenizer
+from minigpt.cli.options import add_model_option, check_causal, load_with_tokenizer
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError, one_line
 from minigpt.machine import keep_freed_memory
@@ -30,6 +30,7 @@ def run(args):
     if args.batch_size < 1:
         raise MinigptError(f"batch_size is {args.batch_size}, it must be at least 1")
     model, tokenizer = load_with_tokenizer(args.model)
+    check_causal(args.model, model)
     corpus = tiny_shakespeare() if args.data is None else read_text(args.data)
     tokens = tokenizer.encode(corpus.text)
     train_tokens, val_tokens = split(tokens)

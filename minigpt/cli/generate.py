@@ -3,7 +3,7 @@
 import sys
 
 from minigpt.checks import whole
-from minigpt.cli.options import add_model_option, load_with_tokenizer
+from minigpt.cli.options import add_model_option, check_causal, load_with_tokenizer
 from minigpt.cli.terminal import visible
 from minigpt.errors import MinigptError
 from minigpt.sampling import Sampling
@@ -46,6 +46,7 @@ def run(args):
     if args.prompt == "":
         raise MinigptError("the prompt is empty, it must have at least 1 character")
     model, tokenizer = load_with_tokenizer(args.model)
+    check_causal(args.model, model)
     ids = first_ids(tokenizer) if args.prompt is None else tokenizer.encode(args.prompt)
     show = visible if sys.stdout is not None and sys.stdout.isatty() else str
     text = tokenizer.stream()

@@ -85,12 +85,11 @@ def run(args):
         family, model_config = gpt_or_recipe({"vocab_size": 17} | RANDOM_MODEL | options)
         model = family(model_config, dtype=np.float64)
         model.store.vector[:] = rng.standard_normal(model.num_parameters)  # small weights would hide wrong gradients
-    config = model.config
-    ids, targets = rng.integers(0, config.vocab_size, (2, 2, min(config.block_size, 16)))
-    report = check_gradients(model, ids, targets, args.method, args.seed, dropout_seed=args.seed, progress=progress)
+    batch = model.random_batch(rng)
+    report = check_gradients(model, batch, None, args.method, args.seed, dropout_seed=args.seed, progress=progress)
     show(report)
     if args.plot or args.html:
-        draw(args, report, model, (ids, targets))
+        draw(args, report, model, batch)
     return 0 if report.passed else 1
 
 
@@ -99,7 +98,7 @@ def draw(args, report, model, batch):
     from minigpt import plots
     from minigpt.pages.gradcheck import write_html
 
-    figure = plots.step_errors(*errors_by_step(model, *batch, args.seed)).figure
+    figure = plots.step_errors(*errors_by_step(model, batch, seed=args.seed)).figure
     if args.plot:
         plots.save(figure, args.plot)
     if args.html:

@@ -81,6 +81,12 @@ def find_model(directory):
     return directory
 
 
+def check_causal(directory, model):
+    """MinigptError for a model that does not continue texts."""
+    if not hasattr(model, "generate"):
+        raise MinigptError(f"{directory}: a {model.model_type} reads a text in both directions, it continues none")
+
+
 def load_with_tokenizer(directory):
     """Model and tokenizer of a checkpoint. MinigptError where either is missing."""
     directory = find_model(directory)

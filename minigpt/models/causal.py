@@ -110,6 +110,11 @@ class CausalModel(Model):
         self.add_backward(g, cross_entropy_backward(1.0, loss_cache), cache)
         return loss
 
+    def random_batch(self, rng, rows=2, length=16):
+        """A batch of random texts and targets, for a gradient check."""
+        ids, targets = rng.integers(0, self.config.vocab_size, (2, rows, min(self.config.block_size, length)))
+        return {"ids": ids, "targets": targets}
+
     def activation_memory(self, tokens, *, keep="activations"):
         """A lower bound of the bytes that a forward pass over so many tokens keeps for backward.
 

@@ -7,7 +7,21 @@ import pytest
 from layer_gradients import random_store
 
 from minigpt import check_layer
-from minigpt.layers import MLP, Embedding, LayerNorm, LearnedPositions, Linear, RMSNorm, Smear, Store, TiedHead
+from minigpt.layers import (
+    MLP,
+    Classifier,
+    Embedding,
+    FirstTokenClassifier,
+    LayerNorm,
+    LearnedPositions,
+    Linear,
+    MaskedLMHead,
+    Pooler,
+    RMSNorm,
+    Smear,
+    Store,
+    TiedHead,
+)
 from minigpt.ops import ACTIVATIONS, smear_forward
 
 B, T, C, F, V = 2, 3, 5, 7, 11
@@ -23,6 +37,15 @@ LAYERS = {
     "positions": LearnedPositions("f", V, C),
     "smear": Smear("f", C),
     "mlp no bias": MLP("f", C, F, bias=False),
+    "pooler": Pooler("f", C),
+    "classifier": Classifier("f", C, V),
+    "first token": FirstTokenClassifier("f", C, V),
+    **{
+        f"masked_lm {activation}": MaskedLMHead(
+            "m", Linear("f", C, C), LayerNorm("n", C), Linear("h", C, V), activation=activation
+        )
+        for activation in ACTIVATIONS
+    },
     **{f"mlp {activation}": MLP("f", C, F, activation=activation) for activation in ACTIVATIONS},
 }
 
@@ -69,9 +92,9 @@ def test_learned_positions_gradients_with_ids(position_ids, rng):
 class TiedEnds:
     """A head after the embedding that it shares its table with."""
 
-    def __init__(self):
+    def __init__(self, bias):
         self.wte = Embedding("wte", V, C)
-        self.head = TiedHead("head", self.wte)
+        self.head = TiedHead("head", self.wte, bias=bias)
 
     def parameters(self):
         return self.wte.parameters() + self.head.parameters()
@@ -86,10 +109,78 @@ class TiedEnds:
         self.wte.backward(g, 2 * x * self.head.backward(g, dy, c2), c1)
 
 
-def test_tied_head_adds_to_the_gradient_of_its_table(rng):
-    layer = TiedEnds()
-    assert [p.name for p in layer.parameters()] == ["wte.weight"]
+@pytest.mark.parametrize("bias", [False, True])
+def test_tied_head_adds_to_the_gradient_of_its_table(bias, rng):
+    layer = TiedEnds(bias)
+    assert [p.name for p in layer.parameters()] == ["wte.weight", "head.bias"][: 1 + bias]
     assert check_layer(layer, rng.integers(0, V, (B, T))).passed
+
+
+def test_tied_heads_bias_adds_to_what_the_store_holds(rng):
+    """And is left alone where the store has none."""
+    table = Embedding("wte", V, C)
+    head = TiedHead("head", table, bias=True)
+    (bias,) = head.parameters()
+    assert (bias.shape, bias.role, bias.std, bias.mean) == ((V,), "vector", 0.0, 0.0)
+    p = random_store(TiedEnds(True), rng)
+    y, cache = head.forward(p, rng.standard_normal((B, T, C)))
+    g, without = p.zeros_like(), p.zeros_like(["wte.weight"])
+    for _ in range(2):
+        head.backward(g, y, cache)
+    np.testing.assert_allclose(g["head.bias"], 2 * y.sum((0, 1)), rtol=1e-12)
+    head.backward(without, y, cache)
+    np.testing.assert_allclose(2 * without["wte.weight"], g["wte.weight"], rtol=1e-12)
+
+
+def test_masked_lm_head_at_some_tokens_is_that_of_all_tokens(rng):
+    """Also at none; their gradients are those of zeros elsewhere."""
+    layer, x = LAYERS["masked_lm gelu"], rng.standard_normal((B, T, C))
+    p = random_store(layer, rng)
+    whole, cache = layer.forward(p, x)
+    for at in ([1, 4, 5], []):
+        some, own = layer.forward(p, x, np.array(at, int))
+        np.testing.assert_allclose(some, whole.reshape(-1, V)[at], rtol=1e-12, atol=1e-13)
+        dy, everywhere, g, expected = (
+            rng.standard_normal(some.shape),
+            np.zeros((B * T, V)),
+            p.zeros_like(),
+            p.zeros_like(),
+        )
+        everywhere[at] = dy
+        dx = layer.backward(g, dy, own)
+        np.testing.assert_allclose(dx, layer.backward(expected, everywhere.reshape(B, T, V), cache), atol=1e-12)
+        np.testing.assert_allclose(g.vector, expected.vector, rtol=1e-12, atol=1e-12)
+    assert MaskedLMHead("m", Linear("f", C, C), LayerNorm("n", C), Linear("h", C, V)).activation == "gelu"
+
+
+@pytest.mark.parametrize("kind", [Classifier, FirstTokenClassifier])
+def test_classifier_gradients_with_dropout(kind, rng):
+    layer, x = kind("f", C, V, dropout=0.4), rng.standard_normal((B, T, C))
+    assert check_layer(layer, x, dropout_seed=1).passed
+    p = random_store(layer, rng)
+    assert np.array_equal(layer.forward(p, x)[0], kind("f", C, V).forward(p, x, rng)[0])
+    assert not np.array_equal(layer.forward(p, x)[0], layer.forward(p, x, rng)[0])
+
+
+def test_heads_parameters_say_their_spread_and_role():
+    found = {
+        p.name: (p.shape, p.role, p.std)
+        for layer in (Pooler("p", C), Classifier("c", C, V))
+        for p in layer.parameters()
+    }
+    assert found == {
+        "p.weight": ((C, C), "hidden", 0.02),
+        "p.bias": ((C,), "vector", 0.0),
+        "c.weight": ((C, V), "head", 0.02),
+        "c.bias": ((V,), "vector", 0.0),
+    }
+    found = {p.name: (p.shape, p.role) for p in FirstTokenClassifier("c", C, V).parameters()}
+    assert found == {
+        "c.dense.weight": ((C, C), "hidden"),
+        "c.dense.bias": ((C,), "vector"),
+        "c.out.weight": ((C, V), "head"),
+        "c.out.bias": ((V,), "vector"),
+    }
 
 
 def test_layer_run_twice_gives_the_sum_of_gradients(layer, rng):

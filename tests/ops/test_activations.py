@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt.gradcheck import check_op
-from minigpt.ops import ACTIVATIONS
+from minigpt.ops import ACTIVATIONS, tanh_backward, tanh_forward
 
 EXACT = {
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
@@ -57,3 +57,16 @@ def test_activation_slope_at_zero(name, slope):
 
 def test_gelu_tanh_is_near_gelu():
     assert np.abs(ACTIVATIONS["gelu_tanh"][0](X)[0] - ACTIVATIONS["gelu"][0](X)[0]).max() < 5e-4
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 4.0])
+def test_tanh_gradients_and_values(scale, rng):
+    x = scale * rng.standard_normal((3, 5))
+    assert check_op(tanh_forward, tanh_backward, (x,)).max_error < 1e-13
+    np.testing.assert_array_equal(tanh_forward(x)[0], np.tanh(x))
+
+
+def test_tanh_of_large_numbers_is_flat():
+    y, cache = tanh_forward(np.array([-1e4, 0, 1e4], np.float32))
+    np.testing.assert_array_equal(y, [-1, 0, 1])
+    np.testing.assert_array_equal(tanh_backward(np.ones(3, np.float32), cache), [0, 1, 0])
