@@ -51,11 +51,14 @@ LIKELY = {  # module -> a word of the test files that are its own, where these d
     "layers/embedding": "simple",
     "layers/norm": "simple",
     "layers/mlp": "simple",
+    "layers/heads": "simple",
     "models/base": "families",
     "models/causal": "families",
     "models/inputs": "test_gpt.py",
     "models/gpt": "test_gpt.py",
     "models/recipe_gpt": "families",
+    "models/encoder": "encoders",
+    "models/roberta": "test_bert.py",
 }
 
 SWAPPED = {
