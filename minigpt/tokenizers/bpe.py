@@ -38,6 +38,7 @@ from minigpt.errors import MinigptError
 from minigpt.files import read_json, read_text
 from minigpt.tokenizers.base import Stream, checked_ids
 from minigpt.tokenizers.bpe_files import GPT2, ROBERTA, around_roberta, parse_merges, read_bpe
+from minigpt.tokenizers.bpe_training import learn_bpe
 from minigpt.tokenizers.byte_level import ALPHABET, CHARACTERS, blocks, to_bytes, to_characters, words  # noqa: F401
 from minigpt.tokenizers.pieces import PieceTokenizer, checked_vocab, with_more
 
@@ -71,6 +72,20 @@ class BPETokenizer(PieceTokenizer):
         self._byte_ids = [vocab.get(character, unknown) for character in CHARACTERS]
         self._bytes = [self.added_texts.get(i, "").encode() or to_bytes(token) for i, token in enumerate(self._tokens)]
         self._cache = {}  # word -> ids, of one encode and the next
+
+    @classmethod
+    def train(cls, text, vocab_size, special_tokens=GPT2, *, min_frequency=0, add_prefix_space=False):
+        """A tokenizer that is made for a text, or an iterable of texts.
+
+        vocab_size: at most so many tokens: the special ones, the 256 bytes, and as many merges as
+        the text gives, the most frequent pair first (of equal ones the smaller pair of ids), none
+        rarer than min_frequency. special_tokens: ("<|endoftext|>",) for a GPT; with <s> and </s>
+        among them, as in ROBERTA, they are put around a text. MinigptError for settings out of
+        range.
+        """
+        vocab, merges, added = learn_bpe(text, vocab_size, special_tokens, min_frequency, add_prefix_space)
+        around = around_roberta({token.content: token.id for token in added}, {}, add_prefix_space)
+        return cls(vocab, merges, added=added, add_prefix_space=add_prefix_space, post_processor=around)
 
     # Text to ids
 
