@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import shutil
 from pathlib import Path
 
@@ -149,6 +150,10 @@ def test_page_is_what_the_code_says():
     assert page == explain.page() + "\n"
     for family in FAMILIES:
         assert f"](family-{family.name}.png)" in page
+    tests = re.findall(r"`tests/(\S+)::(\w+)`", page)
+    assert len(tests) > 10
+    for path, name in tests:
+        assert f"def {name}(" in (DOCS.parent / "tests" / path).read_text(encoding="utf-8")
 
 
 # Drawings

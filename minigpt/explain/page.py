@@ -19,6 +19,34 @@ In formulas, `a @ b` is a matrix product and `a * b` goes number by number; `dx`
 the loss by `x`, `dy` the one that arrives; `w` are attention's weights.
 """
 
+TESTED = (  # what, how near, and where: file and function below tests/
+    ("GPT-2: logits, loss and every gradient against `transformers`, in float64", "1e-10",
+     "models/test_gpt.py::test_gpt_is_transformers_gpt2"),
+    ("GPT-Neo: the same, its casts to float32 lifted", "1e-10",
+     "models/test_gpt_neo.py::test_gpt_neo_equals_transformers"),
+    ("BERT and RoBERTa: every output of every head, loss and every gradient; padded, and with dropout replaced "
+     "on both sides by one fixed pattern, so that its places are compared", "1e-10",
+     "models/test_encoder_parity.py::test_encoder_equals_transformers"),
+    ("The same without `transformers`: values that PyTorch made once", "1e-10",
+     "ladder/test_golden.py::test_logits_loss_and_every_gradient"),
+    ("... of the encoders", "1e-10",
+     "ladder/test_golden_encoders.py::test_outputs_loss_and_every_gradient_of_an_encoder"),
+    ("Decoders: every gradient by the complex step, with dropout", "1e-13", "models/test_families.py::test_gradients"),
+    ("Encoders: the same, every head, padded", "1e-13", "models/test_encoders.py::test_gradients_of_encoders"),
+    ("Padding changes nothing: decoders", "1e-10", "models/test_families.py::test_padding_changes_nothing"),
+    ("... encoders", "1e-10", "models/test_encoders.py::test_padding_changes_nothing_for_an_encoder"),
+    ("Masks: 15%, of which 80, 10 and 10%", "a count", "objectives/test_masking.py::test_rates_are_those_of_the_paper"),
+    ("Pairs of sentences: half of them follow", "a count",
+     "objectives/test_masked_lm.py::test_half_of_the_second_segments_follow_and_the_others_are_from_elsewhere"),
+    ("Each mistake named above, planted: caught by its check, and the code as it is passes", "all",
+     "test_museum.py::test_planted_mistake_is_caught_by_its_rung"),
+    ("The values that the museum has on record, made again by `transformers`", "1e-12",
+     "models/test_museum_golden.py::test_golden_losses_of_encoders_are_transformers"),
+    ("Numbers of parameters against `transformers`, on its meta device", "equal",
+     "test_explain.py::test_numbers_are_transformers"),
+    ("This page: code, exhibits, numbers, words", "equal", "test_explain.py::test_page_is_what_the_code_says"),
+)  # fmt: skip
+
 
 def page_of(families, lines_of):
     """The whole page, as Markdown. families: name -> Family; lines_of: a family -> its own lines
@@ -35,7 +63,14 @@ def page_of(families, lines_of):
             parts.append(f"{first_upper(family.title)} does these as {title} does, whose table has them in full:\n")
             parts.append("\n".join(f"- {line.part}: {code(line.here)}" for line in shared) + "\n")
         parts.append(numbers(family))
-    return "\n".join(parts)
+    return "\n".join([*parts, tested()])
+
+
+def tested():
+    """What was tested and how, as a section."""
+    rows = ["| | within | test |", "|-|-|-|"]
+    rows += [f"| {what} | {limit} | `tests/{where}` |" for what, limit, where in TESTED]
+    return "\n".join(["## What was tested, and how", "", *rows])
 
 
 def table(family, lines):

@@ -4,6 +4,7 @@ import pytest
 from lifted_casts import lift_casts
 
 import minigpt
+from minigpt.museum.encoder_checks import golden_encoder
 from minigpt.museum.families import GOLDEN, golden_family
 
 
@@ -20,3 +21,23 @@ def test_golden_loss_of_gpt_neo_is_transformers(tmp_path, monkeypatch):
         logits = theirs(torch.tensor(ids)).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten())
     assert loss.item() == pytest.approx(GOLDEN["gpt_neo"]["loss"], rel=1e-12)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("model_type", ["bert", "roberta"])
+def test_golden_losses_of_encoders_are_transformers(model_type, tmp_path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    model, batch = golden_encoder(model_type)
+    minigpt.to_huggingface(model, tmp_path)
+    auto = transformers.AutoModelForPreTraining if model_type == "bert" else transformers.AutoModelForMaskedLM
+    theirs = auto.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    arrays = {name: torch.tensor(value) for name, value in batch.items()}
+    with torch.no_grad():
+        out = theirs(arrays["ids"], attention_mask=arrays["attention_mask"], token_type_ids=arrays["token_type_ids"])
+    logits = {"targets": out.prediction_logits if model_type == "bert" else out.logits}
+    if model_type == "bert":
+        logits["next_sentence"] = out.seq_relationship_logits
+    for name, value in logits.items():
+        loss = torch.nn.functional.cross_entropy(value.flatten(0, -2), arrays[name].flatten())
+        assert loss.item() == pytest.approx(GOLDEN[model_type][name], rel=1e-12)
+    assert GOLDEN[model_type].keys() == logits.keys()
