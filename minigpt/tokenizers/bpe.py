@@ -219,7 +219,7 @@ class BPETokenizer(PieceTokenizer):
         """A tokenizer of two files, GPT-2's encoder.json and vocab.bpe, which are called vocab.json
         and merges.txt today; the arguments are those of the class.
         """
-        pairs = parse_merges(read_text(merges).splitlines(), merges)
+        pairs = parse_merges(read_text(merges), merges)
         return cls(checked_vocab(read_json(vocab)), pairs, **arguments)
 
     @classmethod
@@ -235,7 +235,7 @@ class BPETokenizer(PieceTokenizer):
         prefix = bool(config) and bool(config.flag("add_prefix_space", default=False))
         try:
             around = around_roberta(ids, roles, prefix) if roberta else None
-            pairs = parse_merges(read_text(merges).splitlines(), merges)
+            pairs = parse_merges(read_text(merges), merges)
             return cls(ids, pairs, added=tokens, add_prefix_space=prefix, post_processor=around, roles=roles)
         except MinigptError as error:
             raise MinigptError(f"{directory}: {error}") from None

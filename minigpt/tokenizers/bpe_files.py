@@ -1,10 +1,7 @@
 """Files of byte-level BPE: what of tokenizer.json is computed, and what is refused."""
 
-from itertools import chain
-
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
-from minigpt.tokenizers.added import refuse_halves
 from minigpt.tokenizers.pieces import component, read_vocab
 from minigpt.tokenizers.templates import roberta_processing
 
@@ -58,24 +55,23 @@ def read_merges(model):
     """The merges of a model's files.Values: lists of two tokens, or texts with a space between."""
     merges = model.list("merges")
     if merges and isinstance(merges[0], str):
-        return parse_merges(model.texts("merges"), f"{model.where}: merges", header=False)
+        return [pair_of(text, f"{model.where}: merges[{i}]") for i, text in enumerate(model.texts("merges"))]
     for i, pair in enumerate(merges):
         if not (type(pair) is list and len(pair) == 2 and type(pair[0]) is type(pair[1]) is str):
             raise MinigptError(f"{model.where}: merges[{i}] is {shortened(pair)}, it must be a list of two tokens")
-    refuse_halves(chain.from_iterable(merges), f"{model.where}: merges")
-    return merges
+    return merges  # halves of UTF-16 pairs are in no vocabulary
 
 
-def parse_merges(lines, where, header=True):
-    """Lines such as "t h" -> pairs; header: whether the first may be "#version: 0.2"."""
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        if (header and number == 1 and line.startswith("#version")) or (header and not line):
-            continue
-        pair = line.split(" ")
-        if len(pair) != 2:
-            raise MinigptError(
-                f"{where}, line {number}, is {shortened(line)}, it must be two tokens with a space between"
-            )
-        pairs.append(pair)
-    return pairs
+def parse_merges(text, where):
+    """merges.txt, lines such as "t h" of which the first may be "#version: 0.2" -> pairs."""
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    first = lines[0].startswith("#version")
+    return [pair_of(line, f"{where}, line {i},") for i, line in enumerate(lines[first:], first + 1) if line]
+
+
+def pair_of(line, where):
+    """Two tokens and the space between them."""
+    pair = line.split(" ")
+    if len(pair) != 2:
+        raise MinigptError(f"{where} is {shortened(line)}, it must be two tokens with a space between")
+    return pair

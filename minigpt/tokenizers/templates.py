@@ -128,7 +128,9 @@ def read_list(section, key, ids, texts, default=None):
         if name == "Sequence":
             parts.append(Part(content.one_of("id", ("A", "B")), (), token_type))
         else:
-            parts.append(Part(None, ids[content.one_of("id", tuple(ids))], token_type))
+            if (token := content.text("id")) not in ids:
+                raise MinigptError(f"{content.where}: id is {shortened(token)}, which is not in special_tokens")
+            parts.append(Part(None, ids[token], token_type))
     if not parts and default:
         return tuple(default)
     found = [part.text for part in parts if part.text]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 import minigpt
-from minigpt import GPT, CharTokenizer, GPTConfig, MinigptError
-from minigpt.tokenizers import TOKENIZERS, Tokenizer
+from minigpt import GPT, BPETokenizer, CharTokenizer, GPTConfig, MinigptError
+from minigpt.tokenizers import TOKENIZERS, Tokenizer, kinds
 
-SAMPLES = [CharTokenizer("a☃\n😀")]
+SAMPLES = [CharTokenizer("a☃\n😀"), BPETokenizer.train("a☃ a☃\n", 270)]
 TEXTS = ["", "a", "☃a\n😀a"]
 MODEL = GPT(GPTConfig(vocab_size=4, block_size=5, n_layer=1, n_head=1, n_embd=2))
 
@@ -20,8 +20,9 @@ def same(a, b):
 
 
 def test_every_kind_has_a_sample():
-    assert {tokenizer.kind for tokenizer in SAMPLES} == set(TOKENIZERS)
+    assert {tokenizer.kind for tokenizer in SAMPLES} == {*TOKENIZERS, "bpe"}  # WordPiece changes a text
     assert all(issubclass(kind, Tokenizer) and kind.kind == name for name, kind in TOKENIZERS.items())
+    assert all(issubclass(kind, Tokenizer) and kind.model_type == name for name, kind in kinds().items())
 
 
 def test_round_trip(tokenizer):
@@ -89,3 +90,42 @@ def test_tokenizer_that_cannot_be_written(tokenizer, tmp_path):
 def test_ids_must_be_whole_numbers(tokenizer, ids):
     with pytest.raises(MinigptError, match="must be whole numbers"):
         tokenizer.decode(ids)
+
+
+def test_a_word_of_nothing_has_an_encoding(tokenizer):
+    for texts in (("",), ("", "a"), ("a", "")):
+        found = tokenizer.encoding(*texts)
+        assert found.ids.dtype == found.offsets.dtype == np.int64 and found.offsets.shape == (len(found.ids), 2)
+        assert np.array_equal(found.ids, tokenizer.row(*texts)[0])
+
+
+def test_encoding_of_a_text_and_a_pair(tokenizer):
+    found = tokenizer.encoding("a☃", "☃a")
+    assert np.array_equal(found.ids, np.concatenate([tokenizer.encode("a☃"), tokenizer.encode("☃a")]))
+    assert found.sequences.tolist() == found.token_type_ids.tolist()
+    assert {tuple(span) for span in found.offsets[found.sequences == 0].tolist()} <= {(0, 1), (1, 2), (0, 2)}
+
+
+def test_batch_of_texts_of_one_length_needs_no_padding(tokenizer):
+    batch = tokenizer.batch(["a", "\n"])
+    assert set(batch) == {"ids", "attention_mask", "token_type_ids"} and batch["attention_mask"].tolist() == [[1], [1]]
+    assert batch["ids"][:, 0].tolist() == [tokenizer.encode(c)[0] for c in "a\n"]
+    with pytest.raises(MinigptError, match="need a padding token"):
+        tokenizer.batch(["a", "aa"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"texts": "a"}, "texts is a string"),
+        ({"texts": []}, "texts is empty"),
+        ({"texts": ["a", "a"], "pairs": ["a"]}, "2 texts and 1 pairs"),
+        ({"texts": ["aaaa"], "pad_to": 2}, "pad_to is 2, a text has 4 tokens"),
+        ({"texts": ["a"], "pad_to": 0}, "pad_to is 0"),
+        ({"texts": ["a"], "max_length": 0}, "max_length is 0, it must be a whole number of at least 1"),
+        ({"texts": ["a"], "max_length": 1.5}, "max_length is 1.5"),
+    ],
+)
+def test_batch_refuses(tokenizer, arguments, message):
+    with pytest.raises(MinigptError, match=message):
+        tokenizer.batch(**arguments)
