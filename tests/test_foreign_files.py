@@ -150,6 +150,7 @@ def make_roberta(folder):
 
 def make_wordpiece(folder):
     WordPieceTokenizer.train(TEXT, 60).save(folder)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
 
 
 def make_older_wordpiece(folder):

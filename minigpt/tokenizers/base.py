@@ -32,6 +32,7 @@ class Tokenizer:
     kind = None  # its name
     vocab_size = 0  # how many tokens there are
     template = Template()  # what stands around a text
+    max_length = None  # tokens that a sentence encoder's texts are cut to, where its folder says so
     roles = {}  # role -> the special token that has it  # noqa: RUF012 nobody writes into it
 
     def encode(self, text, special=False):
