@@ -74,6 +74,12 @@ class Tokenizer:
         """The tokens of a text, as the vocabulary spells them."""
         return [self.id_to_token(i) for i in self.encode(text, special).tolist()]
 
+    def spelled(self, token_id):
+        """The text of a token, to be shown; a byte that is no character by itself is a lone
+        surrogate, as of surrogateescape.
+        """
+        return self.id_to_token(token_id)
+
     @property
     def special_ids(self):
         """Ids of the special tokens, sorted, (K,) int64."""
