@@ -1,11 +1,14 @@
 """minigpt eval: the mean loss of a model on a text."""
 
+import numpy as np
+
 from minigpt.cli.options import add_model_option, check_causal, load_with_tokenizer
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError, one_line
 from minigpt.machine import keep_freed_memory
 from minigpt.objectives import NextToken
-from minigpt.training import Workers, evaluate
+from minigpt.training import Workers
+from minigpt.training.measures import measure
 
 
 def add_to(commands):
@@ -32,13 +35,18 @@ def run(args):
     model, tokenizer = load_with_tokenizer(args.model)
     check_causal(args.model, model)
     corpus = tiny_shakespeare() if args.data is None else read_text(args.data)
-    tokens = tokenizer.encode(corpus.text)
-    train_tokens, val_tokens = split(tokens)
-    tokens = {"validation": val_tokens, "train": train_tokens, "all": tokens}[args.split]
+    texts = dict(zip(("train", "validation"), split(corpus.text)))
+    tokens = {name: tokenizer.encode(text) for name, text in texts.items()}
+    if args.split == "all":
+        tokens, text = np.concatenate(list(tokens.values())), corpus.text
+    else:
+        tokens, text = tokens[args.split], texts[args.split]
     keep_freed_memory()
     workers = Workers()
     objective = NextToken(model.config.block_size)
     objective.check(tokens, model.config.vocab_size, f"{args.split} text")
-    loss = evaluate(model, objective.walk(tokens, -(-args.batch_size // workers.threads)), workers)
+    rows = -(-args.batch_size // workers.threads)
+    loss, measures = measure(model, objective, tokens, rows=rows, workers=workers, text_bytes=len(text.encode("utf-8")))
     print(f"text: {one_line(corpus.source)}, SHA-256 {corpus.sha256}")
+    print(f"{measures['bits_per_byte']:.4f} bits a byte, whatever the tokens")
     print(f"{args.split} loss {loss:.4f}")

@@ -41,7 +41,8 @@ def add_config_options(command, config_class, *, defaults, choices, leave_out=()
         elif field.name in choices:
             form = {"type": field.type, "choices": choices[field.name]}
         else:
-            form = {"type": field.type, "metavar": "N" if field.type is int else "X"}
+            kind = int if field.type == int | None else field.type
+            form = {"type": kind, "metavar": "N" if kind is int else "X"}
         text = f"{field.metadata['help']} (default: {default})".replace("%", "%%")
         command.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **form)
 

@@ -4,27 +4,31 @@ import dataclasses
 
 import numpy as np
 
-from minigpt.cli.options import add_architecture_options, add_config_options, field_names, folder, given
+from minigpt import checkpoint
+from minigpt.checks import one_of, whole
+from minigpt.cli.options import add_architecture_options, field_names, folder, given
+from minigpt.cli.runs import (
+    FROM_A_TEXT,
+    add_run_options,
+    add_training_options,
+    carry_out,
+    check_profile,
+    is_resuming,
+    settle_shards,
+)
 from minigpt.cli.terminal import PROGRAM, command_line, say, visible
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError, one_line
-from minigpt.files import write_atomically
-from minigpt.machine import check_threads, keep_freed_memory, usable_threads
+from minigpt.machine import keep_freed_memory
 from minigpt.models import load
 from minigpt.models.recipe_gpt import RecipeGPTConfig, gpt_or_recipe
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, TrainConfig, Trainer
 from minigpt.training.bands import find_band
-from minigpt.training.config import CHOICES
-from minigpt.training.run_files import (
-    BEST,
-    LAST,
-    LOSS_CURVE,
-    PROFILE_CHART,
-    PROFILE_FIGURES,
-    check_profile_files,
-    read_state,
-)
+from minigpt.training.run_files import BEST, LAST, LOSS_CURVE, read_state
+
+KINDS = ("char", "bpe")  # of tokenizer
+VOCAB_SIZE = 1000  # of a BPE tokenizer, unless given
 
 
 def add_to(commands):
@@ -32,9 +36,7 @@ def add_to(commands):
     command = commands.add_parser(
         "train",
         help="train a GPT on a text file",
-        description="Train a GPT on the characters of a text. Ctrl-C and SIGTERM have it finish its step, save, "
-        "and end with code 130 or 143; --resume goes on from there. "
-        "Where nobody reads what it prints any more, it goes on.",
+        description=f"Train a GPT on the characters of a text, or on the pieces of a BPE tokenizer. {FROM_A_TEXT}",
     )
     add_options(command, out=None)
     command.set_defaults(run=run)
@@ -46,39 +48,18 @@ def add_options(command, out):
     """
     model, training = PRESETS["default"]
     command.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare, fetched once)")
+    add_run_options(command, out=out, presets=PRESETS)
     command.add_argument(
-        "--out",
-        metavar="DIR",
-        required=out is None,
-        default=out,
-        help="folder of the run" + ("" if out is None else f" (default: {out})"),
+        "--tokenizer",
+        choices=KINDS,
+        help="what a token is: a character, or a piece of the training text, found by byte-pair encoding "
+        "(default: char)",
     )
     command.add_argument(
-        "--preset", choices=tuple(PRESETS), help="recipe that the options below start from (default: default)"
-    )
-    command.add_argument("--resume", action="store_true", help="go on with the run in --out (default: start afresh)")
-    text = "in place of training, time N steps (20 unless given) by op, print a table, and write profile.png and "
-    text += "profile.json to --out (default: train)"
-    command.add_argument("--profile", type=int, nargs="?", const=20, metavar="N", help=text)
-    most = usable_threads()
-    command.add_argument(
-        "--threads",
-        type=thread_count,
-        default="auto",
-        metavar="N",
-        help=f"threads; auto measures up to {most} (default: auto)",
+        "--vocab-size", type=int, metavar="N", help=f"tokens of --tokenizer bpe (default: {VOCAB_SIZE})"
     )
     add_architecture_options(command, model)
-    defaults = training | {"shards": f"--threads, with auto {most}"}
-    add_config_options(command, TrainConfig, defaults=defaults, choices=CHOICES)
-
-
-def thread_count(text):
-    """--threads: a whole number, or what it is for check_threads to judge."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    add_training_options(command, training)
 
 
 def run(args):
@@ -86,33 +67,26 @@ def run(args):
     keep_freed_memory()
     out = folder(args.out, "--out")
     check_profile(args)
-    resuming = args.resume and (out / LAST / "config.json").exists()
-    if args.resume and not resuming:
-        say(f"--resume: nothing is saved in {one_line(out)} yet, starting afresh")
-    settings = run_settings(args, out / LAST if resuming else None)
+    resuming = is_resuming(args, out)
+    saved = out / LAST if resuming else None
+    settings = run_settings(args, saved)
     corpus = tiny_shakespeare(args.data) if args.data is None else read_text(args.data)
-    trainer, why_no_band = make_trainer(corpus, settings, args)
-    with trainer.lock:
-        if args.profile is not None:
-            profile(trainer, args.profile)
-            return
-        config, model = trainer.config, trainer.model
-        if resuming:
-            trainer.resume()
-            say(f"resuming {one_line(out)} after step {trainer.step} of {config.steps}")
-        else:
-            trainer.set_aside()
-        characters = f"{len(corpus.text):,} characters, {trainer.tokenizer.vocab_size} different"
-        say(f"text: {one_line(corpus.source)}, {characters}, SHA-256 {corpus.sha256}")
-        say(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps")
-        if why_no_band:
-            say(why_no_band)
-        loss = trainer.run()
+    trainer, why_no_band = make_trainer(corpus, settings, args, saved)
+    config, model, tokenizer = trainer.config, trainer.model, trainer.tokenizer
+    kinds = f"{len(corpus.text):,} characters, {len(set(corpus.text))} different"
+    if trainer.settings["tokenizer"] != "char":
+        kinds += f", as {tokenizer.vocab_size:,} kinds of token"
+    introduction = [f"text: {one_line(corpus.source)}, {kinds}, SHA-256 {corpus.sha256}"]
+    introduction.append(f"model: {model.num_parameters:,} parameters; {config.optimizer}, {config.steps:,} steps")
+    loss = carry_out(trainer, args, resuming=resuming, introduction=introduction + [why_no_band] * bool(why_no_band))
+    if loss is None:
+        return
     say(f"\n{visible(trainer.sample(500))}\n")
     read_more = command_line(PROGRAM, "generate", "--model", out / BEST)
     say(f"loss curve: {one_line(out / LOSS_CURVE)}; to read more: {visible(read_more)}")
     if verdict := trainer.judge():
         say(f"the loss is {verdict}")
+    say(f"{trainer.measures['bits_per_byte']:.4f} bits a byte, whatever the tokens")
     say(f"validation loss {loss:.4f}")
 
 
@@ -123,26 +97,48 @@ def run_settings(args, saved):
     model, training = PRESETS[args.preset or "default"]
     settings = model | training
     if saved is not None:
-        saved_settings = dataclasses.asdict(load(saved).config) | dataclasses.asdict(read_state(saved).config)
+        state = read_state(saved)
+        saved_settings = dataclasses.asdict(load(saved).config) | dataclasses.asdict(state.config) | state.settings
         settings = saved_settings | (settings if args.preset else {})
     settings |= given(args, TrainConfig) | given(args, RecipeGPTConfig)
-    check_threads(args.threads)
-    if "shards" not in settings:
-        if args.threads != "auto" and args.threads > settings["batch_size"]:
-            rows = f"{settings['batch_size']} rows in a batch (--batch-size)"
-            raise MinigptError(f"threads is {args.threads}, there are only {rows} to share out")
-        settings["shards"] = min(usable_threads() if args.threads == "auto" else args.threads, settings["batch_size"])
-    return settings
+    settle_shards(settings, args.threads)
+    return settings | tokenizer_settings(args, settings)
 
 
-def make_trainer(corpus, settings, args):
-    """A Trainer for a text, all settings and the parsed arguments; and why there is no band to
-    compare with, or None.
+def tokenizer_settings(args, settings):
+    """The kind of tokens of a run, and how many were asked for, in the words that a run keeps; none
+    of characters, which a text has. -> dict
     """
-    tokenizer = CharTokenizer.from_text(corpus.text)
-    train_tokens, val_tokens = split(
-        tokenizer.encode(corpus.text).astype(np.uint16 if tokenizer.vocab_size <= 65536 else np.uint32)
-    )
+    kind = one_of("tokenizer", args.tokenizer or settings.get("tokenizer", "char"), KINDS)
+    if kind == "char":
+        if args.vocab_size is not None:
+            raise MinigptError(f"--vocab-size {args.vocab_size} goes with --tokenizer bpe: a text has its characters")
+        return {"tokenizer": "char"}
+    size = args.vocab_size or settings.get("tokenizer_vocab_size", VOCAB_SIZE)
+    return {"tokenizer": kind, "tokenizer_vocab_size": whole("vocab_size", size, at_least=1)}
+
+
+def make_tokenizer(text, settings, saved):
+    """The tokenizer of a run on a training text, that of the saved run where there is one."""
+    if saved is not None:
+        return checkpoint.load_tokenizer(saved)
+    from minigpt.tokenizers import BPETokenizer
+
+    return BPETokenizer.train(text, settings["tokenizer_vocab_size"])
+
+
+def make_trainer(corpus, settings, args, saved=None):
+    """A Trainer for a text, all settings and the parsed arguments, with the tokenizer of a saved
+    run where there is one; and why there is no band to compare with, or None.
+    """
+    train_text, val_text = split(corpus.text)
+    own = {name: settings[name] for name in ("tokenizer", "tokenizer_vocab_size") if name in settings}
+    if own["tokenizer"] == "char":
+        tokenizer = CharTokenizer.from_text(corpus.text)
+    else:
+        tokenizer = make_tokenizer(train_text, settings, saved)
+    kind = np.uint16 if tokenizer.vocab_size <= 65536 else np.uint32
+    train_tokens, val_tokens = (tokenizer.encode(text).astype(kind) for text in (train_text, val_text))
     config = TrainConfig(**{key: value for key, value in settings.items() if key in field_names(TrainConfig)})
     model_fields = {key: value for key, value in settings.items() if key in field_names(RecipeGPTConfig)}
     family, model_config = gpt_or_recipe(model_fields | {"vocab_size": tokenizer.vocab_size})
@@ -156,33 +152,10 @@ def make_trainer(corpus, settings, args):
         out=args.out,
         tokenizer=tokenizer,
         data_sha256=corpus.sha256,
+        val_bytes=len(val_text.encode("utf-8")),
+        settings=own,
         threads=args.threads,
         say=lambda text: say(visible(text)),
         band=band,
     )
     return trainer, why_no_band
-
-
-def check_profile(args):
-    """MinigptError for a --profile that can't be done."""
-    if args.profile is not None and args.profile < 1:
-        raise MinigptError(f"--profile {args.profile}: it must be at least 1 step")
-    if args.profile is not None and args.resume:
-        raise MinigptError("--profile times the steps of a new model and trains nothing, it does not go with --resume")
-
-
-def profile(trainer, steps):
-    """minigpt train --profile: where the time of a step goes, as a table, a chart and JSON; nothing
-    else of the folder is touched.
-    """
-    from minigpt import plots
-    from minigpt.profile import profile_steps
-
-    check_profile_files(trainer.out)
-    trainer.choose_threads()
-    profile = profile_steps(trainer, steps)
-    say(str(profile))
-    chart, figures = trainer.out / PROFILE_CHART, trainer.out / PROFILE_FIGURES
-    plots.save(plots.profile_chart(profile).figure, chart)
-    write_atomically(figures, profile.to_json())
-    say(f"chart: {one_line(chart)}; figures: {one_line(figures)}")

@@ -1,9 +1,10 @@
 """What a model is trained on: an objective makes batches from data."""
 
+from minigpt.objectives.baselines import baseline_losses
 from minigpt.objectives.batch import Batch
 from minigpt.objectives.masked_lm import MaskedLM
 from minigpt.objectives.masking import Masked, Masking
 from minigpt.objectives.next_sentence import NextSentence
 from minigpt.objectives.next_token import NextToken
 
-__all__ = ["Batch", "Masked", "MaskedLM", "Masking", "NextSentence", "NextToken"]
+__all__ = ["Batch", "Masked", "MaskedLM", "Masking", "NextSentence", "NextToken", "baseline_losses"]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from minigpt.checks import whole
+from minigpt.checks import flag, number, whole
 from minigpt.errors import MinigptError
 from minigpt.objectives.batch import Batch
 from minigpt.objectives.masking import RATE, Masking
@@ -25,6 +25,9 @@ class MaskedLM:
     [CLS] text [SEP], RoBERTa's <s> text </s>. The text of many documents is one row of tokens with
     a separator between two: a window may reach over it, as RoBERTa's do.
 
+    A run may begin with short rows, and many of them, as BERT's did (appendix A.2): in them
+    attention soon learns which positions lie side by side, in long ones it takes many more steps.
+
     Each window that is drawn gets new masks (dynamic), or, static, windows stand side by side and
     each has the same masks whenever it is drawn, those of its place and `seed`. A walk's masks are
     always the same, at the paper's rate.
@@ -35,15 +38,24 @@ class MaskedLM:
     around = 2  # tokens of a row that are none of its text
     decisions = 0  # random numbers that a row takes beside its masks
 
-    def __init__(self, tokenizer, length, *, mask_rate=RATE, whole_words=False, static=False, seed=0):
+    def __init__(self, tokenizer, length, *, mask_rate=RATE, whole_words=False, static=False,
+                 short_length=None, short_share=0.0, seed=0):  # fmt: skip
         """tokenizer: gives cls_id, sep_id and what Masking needs; length: T, with the tokens around
-        the text. MinigptError for a length without room for a text, and as for Masking.
+        the text; short_share: of a run's steps, which come first and take rows of short_length.
+        MinigptError for a length without room for a text, and as for Masking.
         """
-        self.tokenizer, self.static, self.seed = tokenizer, static, whole("seed", seed, at_least=0)
+        self.tokenizer, self.static = tokenizer, flag("static", static)
+        self.seed = whole("seed", seed, at_least=0)
         self.length = whole("sequence length", length, at_least=self.around + 2)
         self.room = self.length - self.around  # tokens of text in a row
         self.masking = Masking(tokenizer, mask_rate, whole_words=whole_words)
         self.held_out_masking = Masking(tokenizer, whole_words=whole_words)
+        self.short_share = number("short share", short_share, at_least=0, at_most=1)
+        self.times, self.short = 1, None  # rows drawn for each one asked for; what draws the short ones
+        if self.short_share:
+            options = {"mask_rate": mask_rate, "whole_words": whole_words, "static": static, "seed": seed}
+            self.short = type(self)(tokenizer, whole("short length", short_length, at_most=length), **options)
+            self.short.times = length // short_length
         if tokenizer.cls_id is None or tokenizer.sep_id is None:
             raise MinigptError("the tokenizer has no tokens to stand around a text ([CLS] and [SEP], or <s> and </s>)")
 
@@ -56,6 +68,8 @@ class MaskedLM:
             "mask_rate": self.masking.rate,
             "whole_words": self.masking.continues is not None,
             "static": self.static,
+            "short_length": None if self.short is None else self.short.length,
+            "short_share": self.short_share,
         }
 
     def check(self, tokens, vocab_size, name="text"):
@@ -68,8 +82,15 @@ class MaskedLM:
             )
         check_vocabulary(tokens, vocab_size, self.tokenizer, name)
 
+    def at(self, progress):
+        """The objective that draws the batches of a step, progress (0 to 1) of a run being done."""
+        return self.short if progress < self.short_share else self
+
     def draw(self, tokens, rows, rng):
-        """A batch of windows at random places of tokens; rng: a numpy Generator."""
+        """A batch of windows at random places of tokens; rng: a numpy Generator. Short ones come
+        so many times that they have about the tokens of as many long ones.
+        """
+        rows *= self.times
         if self.static:
             side_by_side = self.side_by_side(tokens)
             places = side_by_side[rng.integers(0, len(side_by_side), rows)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.checks import number
+from minigpt.checks import flag, number
 from minigpt.errors import MinigptError
 from minigpt.ops.loss import IGNORED
 
@@ -41,7 +41,7 @@ class Masking:
         self.special = np.zeros(tokenizer.vocab_size, bool)
         self.special[tokenizer.special_ids] = True
         self.ordinary = np.flatnonzero(~self.special)  # what a random token is drawn from
-        self.continues = np.asarray(tokenizer.continues) if whole_words else None
+        self.continues = np.asarray(tokenizer.continues) if flag("whole words", whole_words) else None
 
     @staticmethod
     def numbers(length):

@@ -27,6 +27,10 @@ class NextToken:
         if int(tokens.max()) >= vocab_size:
             raise MinigptError(f"{name}: token id {int(tokens.max())}, the model's vocab_size is {vocab_size}")
 
+    def at(self, progress):
+        """The objective that draws the batches of a step, progress (0 to 1) of a run being done."""
+        return self
+
     def draw(self, tokens, rows, rng):
         """A batch of windows at random places of tokens (N,); rng: a numpy Generator."""
         ids, targets = draw_batch(tokens, rows, self.block_size, rng)

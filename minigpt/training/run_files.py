@@ -211,7 +211,7 @@ class RunState(NamedTuple):
     losses: list  # of the steps since the last row of metrics
     config: TrainConfig
     data_sha256: str | None  # of the text
-    objective: dict  # its settings, none of next token's
+    settings: dict  # of its objective and tokenizer
 
 
 def read_state(directory):
@@ -227,6 +227,7 @@ def read_state(directory):
         if name not in known:
             unknown = f"a setting {shortened(name)}, which this version of minigpt does not know"
             raise MinigptError(f"{directory}: the run has {unknown}")
+    settings = values.section("settings", default=None)
     best = values.number("best", at_least=0, at_most=LARGEST_LOSS, default=None)
     return RunState(
         step=values.whole("step", at_least=0, at_most=LARGEST_SIZE),
@@ -235,5 +236,5 @@ def read_state(directory):
         losses=values.numbers("losses", at_least=0, at_most=LARGEST_LOSS),
         config=config.config(TrainConfig),
         data_sha256=values.text("data_sha256", default=None),
-        objective=dict(values.section("objective", default=None) or {}),
+        settings={} if settings is None else dict(settings.items()),
     )

@@ -39,7 +39,6 @@ def filled(model, tokenizer, batch):
     """
     row = {name: value[:1] for name, value in batch.items() if name in ("ids", "attention_mask", "token_type_ids")}
     logits = model.forward(**row, keep="nothing")[0].masked_lm[0]  # (T, V)
-    logits[:, tokenizer.special_ids] = -np.inf  # no word of a text
     shown, hidden = row["ids"][0], batch["targets"][0] != IGNORED
     ids = np.where(hidden, logits.argmax(axis=-1), shown)
     return "\n".join(" ".join(tokenizer.decode(part).split()) for part in (shown, ids))

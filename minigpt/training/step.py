@@ -51,7 +51,7 @@ def generator(config, step, micro, stream):
 
 def draw_parts(objective, tokens, config, step):
     """The batches of a step, cut into shards -> list of Part."""
-    parts = []
+    parts, objective = [], objective.at(step / config.steps)
     for micro in range(config.accumulate):
         batch = objective.draw(tokens, config.batch_size, generator(config, step, micro, 0))
         parts += [Part(micro, shard, rows) for shard, rows in enumerate(batch.split(config.shards))]

@@ -69,6 +69,7 @@ class Trainer:
         tokenizer=None,
         data_sha256=None,
         val_bytes=None,
+        settings=None,
         threads="auto",
         say=print,
         bar=True,
@@ -78,7 +79,8 @@ class Trainer:
         integer arrays (N,) or Documents; config: a TrainConfig; out: a directory.
 
         objective: NextToken unless given; tokenizer and data_sha256 are saved with the run;
-        val_bytes: of the text of val_tokens, for losses in bits per byte; threads: a number, or
+        val_bytes: of the text of val_tokens, for losses in bits per byte; settings: what else a run
+        must have in common with one that it goes on with, a dict for JSON; threads: a number, or
         "auto" to measure which is fastest; say: where messages and samples go; bar: whether to draw
         one of progress; band: what is normal for this run (a bands.Band), to compare it with.
         MinigptError for texts that are too short, tokens out of range, too many threads, or a run
@@ -87,7 +89,7 @@ class Trainer:
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
         self.data_sha256, self.say, self.bar, self.band = data_sha256, say, bar, band
-        self.val_bytes = val_bytes
+        self.val_bytes, self.settings = val_bytes, settings or {}
         self.objective = objective or NextToken(model.config.block_size)
         self.objective.check(train_tokens, model.config.vocab_size, "training text")
         self.objective.check(val_tokens, model.config.vocab_size, "validation text")
@@ -99,8 +101,7 @@ class Trainer:
         self.optimizer = make_optimizer(model, config)
         self.gradients = [model.store.zeros_like() for _ in range(config.shards)]
         self.step, self.seconds = 0, 0.0  # steps done, and the wall-clock time they took with evaluation and saving
-        self.best = math.inf
-        self.val_loss = None
+        self.best, self.val_loss = math.inf, None
         self.measures = {}  # what else was measured with it, see measures.measure
         self.losses = []  # of the steps since the last report
         self.lock = RunLock(self.out, self.tell)
@@ -325,7 +326,7 @@ class Trainer:
                 "losses": self.losses,
                 "config": dataclasses.asdict(self.config),
                 "data_sha256": self.data_sha256,
-                "objective": dict(self.objective.settings),
+                "settings": self.settings | self.objective.settings,
             }
             state = values, self.optimizer.state
         checkpoint.save(self.out / name, self.model, self.tokenizer, state)
@@ -345,8 +346,9 @@ class Trainer:
     def take_up(self, directory):
         """resume, from a folder that is locked."""
         saved, state = load(directory), read_state(directory)
-        before = settings_of(saved, state.config, state.data_sha256, state.objective)
-        now = settings_of(self.model, self.config, self.data_sha256, self.objective.settings)
+        before = settings_of(saved, state.config, state.data_sha256, state.settings)
+        own = self.settings | self.objective.settings
+        now = settings_of(self.model, self.config, self.data_sha256, own)
         check_same_run(before, now, directory)
         if (steps := state.config.steps) != self.config.steps:
             schedule = "the learning rate follows the new schedule from here"
@@ -359,7 +361,7 @@ class Trainer:
         keep_metrics(self.out / METRICS, self.step, self.tell)
 
 
-def settings_of(model, config, data_sha256, objective):
-    """What makes a run what it is: name -> value."""
-    values = {"the text's SHA-256": data_sha256, "model_type": model.model_type} | objective
+def settings_of(model, config, data_sha256, own):
+    """What makes a run what it is: name -> value; own: of its objective and tokenizer."""
+    values = {"the text's SHA-256": data_sha256, "model_type": model.model_type} | own
     return values | dataclasses.asdict(model.config) | dataclasses.asdict(config)

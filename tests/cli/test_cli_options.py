@@ -10,7 +10,7 @@ import pytest
 import minigpt
 from minigpt import checkpoint, cli
 from minigpt.cli.terminal import command_line, visible
-from minigpt.training import RunLock
+from minigpt.training import RunLock, measures, step
 
 # Option of train -> its value, others that it needs,
 # and the field of the model's config or the run's that it sets
@@ -54,6 +54,7 @@ SAME_BITS = {
     "--resume",
     "--profile",
 }
+TOKENS = {"--tokenizer", "--vocab-size"}  # see test_bpe_runs.py
 
 
 def options_of(command):
@@ -65,7 +66,7 @@ def options_of(command):
 
 def test_no_option_of_training_is_forgotten_here():
     positive = {"--no-recompute": "--recompute", "--no-bias": "--bias"}
-    assert {positive.get(name, name) for name in options_of("train")} == set(TRAIN) | SAME_BITS
+    assert {positive.get(name, name) for name in options_of("train")} == set(TRAIN) | SAME_BITS | TOKENS
 
 
 @pytest.fixture
@@ -152,9 +153,9 @@ def test_every_option_of_eval_changes_what_is_measured(run, tmp_path, text, caps
     found = {loss(), loss("--split", "train"), loss("--split", "all"), loss(data=other)}
     assert len(found) == 4
     sizes = []
-    evaluate = cli.evaluate.evaluate
-    watch = lambda model, batches, workers: evaluate(model, [sizes.append(b.rows) or b for b in batches], workers)  # noqa: E731
-    monkeypatch.setattr(cli.evaluate, "evaluate", watch)
+    terms = step.evaluate_terms
+    watch = lambda model, batches, workers: terms(model, [sizes.append(b.rows) or b for b in batches], workers)  # noqa: E731
+    monkeypatch.setattr(measures, "evaluate_terms", watch)
     for size in (2, 8):
         sizes.clear()
         assert loss("--batch-size", str(size)) in found

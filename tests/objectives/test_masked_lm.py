@@ -241,3 +241,22 @@ def test_show_of_two_sentences_has_segments_and_their_label():
     assert "1: B is from elsewhere" in objective.show("to be", "king", follows=False)
     with pytest.raises(MinigptError, match="a sentence is empty"):
         objective.show("to be", "")
+
+
+@pytest.mark.parametrize("kind", [MaskedLM, NextSentence])
+def test_short_rows_come_first_and_more_of_them(rng, documents, kind):
+    text = documents if kind is NextSentence else documents.tokens
+    options = {"mask_rate": 0.4, "whole_words": True, "static": True, "seed": 3}
+    objective = kind(TOKENIZER, 27, short_length=12, short_share=0.25, **options)
+    assert objective.at(0.25) is objective and objective.at(0.99) is objective
+    short = objective.at(0.24).draw(text, 5, np.random.default_rng(1))
+    assert short["ids"].shape == (10, 12)
+    alone = kind(TOKENIZER, 12, **options).draw(text, 10, np.random.default_rng(1))
+    assert all((short[name] == alone[name]).all() for name in alone)
+    assert next(objective.walk(text, 3))["ids"].shape == (3, 27)
+    plain = kind(TOKENIZER, 27, short_length=12)
+    assert plain.at(0.0) is plain
+    with pytest.raises(MinigptError, match="short length is 28, it must be a whole number of at most 27"):
+        kind(TOKENIZER, 27, short_length=28, short_share=0.1)
+    with pytest.raises(MinigptError, match=r"short share is 1\.5"):
+        kind(TOKENIZER, 27, short_length=8, short_share=1.5)
