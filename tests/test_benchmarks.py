@@ -15,6 +15,7 @@ from benchmarks import __main__ as program
 from benchmarks import (
     bench_generate,
     bench_import,
+    bench_load,
     bench_memory,
     bench_ops,
     bench_scale,
@@ -394,6 +395,32 @@ def test_import_target():
     assert target.figure == pytest.approx(1.4) and target.met
 
 
+def test_load_targets_are_the_first_reading_and_its_memory():
+    def turn(first):
+        return {"first": first, "again": 0.1, "first and used": first + 1}
+
+    found = {
+        "parameters": 10**8,
+        "seconds": {"minigpt": [turn(0.2), turn(0.4)], "transformers": [turn(0.3), turn(0.3)]},
+        "memory": {"minigpt": {"peak": 6e8}, "transformers": {"peak": 1e6}},
+    }
+    first, *others, memory = bench_load.targets({"turns": 2, "sizes": {"bert": found}})
+    assert first.figure == pytest.approx(1.125) and first.met
+    assert [target.met for target in others] == [None, None]
+    assert memory.figure == pytest.approx(1.5) and not memory.met
+    (_, ours, *cells), _ = bench_load.table({"sizes": {"bert": found}})[1]
+    assert (ours, cells) == ("minigpt", ["300", "100", "1,300", "600"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is anonymous")
+@pytest.mark.parametrize("size", ["gpt2-tiny", "bert-tiny"])
+def test_load_reads_a_folder_that_it_makes(size, tmp_path):
+    numbers = bench_load.make_folder(size, tmp_path)
+    found = bench_load.child("minigpt", size, tmp_path, "time", numbers)
+    assert 0 < found["first"] < found["first and used"] and 0 < found["again"]
+    assert bench_load.child("minigpt", size, tmp_path, "memory", numbers)["model"] in ("GPT", "BERT")
+
+
 def test_recipe_table_is_sorted_and_relative_to_the_base():
     curves = {"base": [[2.0, 1.8], [2.2, 1.9]], "RMSNorm": [[1.9, 1.7], [2.1, 1.8]]}
     figures = {
@@ -550,6 +577,7 @@ def test_report_names_a_damaged_file(folder):
         (bench_step.main, ["--turns", "0"]),
         (bench_ops.main, ["--turns", "many"]),
         (bench_memory.main, ["--size", "huge"]),
+        (bench_load.main, ["--size", "huge"]),
         (bench_scale.main, ["--sweep", "V"]),
         (bench_time_to_loss.main, ["--turns", "-1"]),
     ],
@@ -561,7 +589,7 @@ def test_arguments_out_of_range_are_an_error(main, argv, capsys):
     assert argv[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["step", "ops", "memory", "scale", "time_to_loss"])
+@pytest.mark.parametrize("name", ["step", "ops", "memory", "load", "scale", "time_to_loss"])
 def test_help_is_printed(name):
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.bench_{name}", "--help"],
