@@ -1,11 +1,12 @@
 """BERT's folders, both ways; what `transformers` makes of them is in test_encoder_parity.py."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from hub_folders import assert_equal_numbers, export, of_values, rewrite, shard, silent, small_encoder, without
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import minigpt
 from minigpt import BERT, BERTConfig, CharTokenizer, MinigptError, hub
@@ -399,3 +400,26 @@ def test_a_folder_is_described(tmp_path, rng):
     rewrite(tmp_path, architectures=["BertForQuestionAnswering"])
     found = hub.describe(tmp_path)
     assert found["fresh"] == SPANS and len(found["notes"]) == 2
+
+
+# Memory
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_reading_takes_little_memory_beside_the_model(dtype, tmp_path):
+    """A block of numbers a thread, whatever is turned, converted, compared and checked."""
+    config = BERTConfig(20_000, 8, 128, 2, 2, head="masked_lm")
+    tensors = {}
+    for name, value in minigpt.to_huggingface_names(model := BERT(config), model.parameters).items():
+        tensors[name] = np.ascontiguousarray(value, dtype)
+    tensors[f"{LM}.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+    minigpt.to_huggingface(model, tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors")
+    del model, tensors
+    tracemalloc.start()
+    try:
+        read = minigpt.from_huggingface(tmp_path, say=silent)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1.3 * read.store.vector.nbytes
