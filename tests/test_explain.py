@@ -59,7 +59,8 @@ def config_of(family, fields):
 @pytest.mark.parametrize(("family", "line"), LINES, ids=lambda case: getattr(case, "part", ""))
 def test_line_names_code_and_an_exhibit_that_exist(family, line):
     assert all(isinstance(text, str) and text for text in line)
-    assert line.exhibit in EXHIBITS
+    planted = [f"{edit.module}.{edit.function}" for edit in EXHIBITS[line.exhibit].edits]
+    assert line.code in planted  # the code is where the mistake is planted
     parts = line.code.split(".")
     (length,) = (i for i in range(1, len(parts)) if is_module(parts[:i]) and not is_module(parts[: i + 1]))
     thing = importlib.import_module(".".join(["minigpt", *parts[:length]]))
@@ -256,6 +257,16 @@ def test_command_counts_a_model_of_ones_own(tmp_path, capsys, hugging_face):
         assert (tmp_path / "p.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert cli.main(["explain", "gpt2", "--model", str(tmp_path)]) == 2
     assert "holds a gpt_neo, not a gpt2" in capsys.readouterr().err
+
+
+def test_command_counts_an_encoder_with_its_head(tmp_path, capsys):
+    model = model_family("roberta")(config_of(explain.FAMILIES["roberta"], SMALL["roberta"][1]))
+    minigpt.to_huggingface(model, tmp_path)
+    assert cli.main(["explain", "--model", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"Parameters of {tmp_path}, head masked_lm" in out and f"{model.num_parameters:,}" in out
+    other = model_family("roberta")(config_of(explain.FAMILIES["roberta"], SMALL["roberta"][0]))
+    assert re.search(f"without a head +{other.num_parameters:,}\n", out)
 
 
 def test_command_refuses_what_it_has_no_table_of(tmp_path, capsys):

@@ -150,6 +150,7 @@ def make_roberta(folder):
 
 def make_wordpiece(folder):
     WordPieceTokenizer.train(TEXT, 60).save(folder)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 256, "do_lower_case": false}')
 
 
 def make_older_wordpiece(folder):
@@ -311,7 +312,12 @@ READERS = {  # what makes the files, and the functions that read them
     "Hugging Face, BERT": (make_bert, *ENCODER_READERS),
     "Hugging Face, RoBERTa": (make_roberta, *ENCODER_READERS),
     "token file": (make_tokens, lambda d: np.asarray(open_tokens(d / "tokens.npy")).sum()),
-    "text": (make_text, lambda d: read_text(d / "text.txt")),
+    "text": (
+        make_text,
+        lambda d: read_text(d / "text.txt"),
+        lambda d: command("tokenize", "train", "--data", d / "text.txt", "--vocab-size", 270, "--out", d / "new"),
+        lambda d: (make_bpe(d), command("tokenize", "encode", "--tokenizer", d, d / "text.txt")),
+    ),
     "cached Shakespeare": (make_cache, read_cache, read_download),
     "wheel": (make_wheel, read_wheel, read_package),
 }

@@ -213,7 +213,7 @@ OBJECTIVE = (
     ),
     Line(
         "80% masked",
-        "-",
+        "nothing is hidden",
         "80% of the targets show [MASK], 10% stay as they are",
         "dwte[MASK] gathers from 12% of all tokens, the most of any row",
         "objectives.masking.Masking.apply",
@@ -221,7 +221,7 @@ OBJECTIVE = (
     ),
     Line(
         "10% random",
-        "-",
+        "nothing is replaced",
         "10% of the targets show a random token",
         "the gradient says of tokens in plain sight as well that they may be wrong",
         "objectives.masking.Masking.apply",
@@ -229,7 +229,7 @@ OBJECTIVE = (
     ),
     Line(
         "special tokens",
-        "-",
+        "<|endoftext|> is a target like any other",
         "[CLS], [SEP] and padding are never hidden",
         "their rows of wte learn from what is near them, never as targets",
         "objectives.masking.Masking.apply",
@@ -237,7 +237,7 @@ OBJECTIVE = (
     ),
     Line(
         "random tokens",
-        "-",
+        "nothing is drawn",
         "and never drawn as the random token",
         "a row of wte hears of a place where it stands by accident; no special one does",
         "objectives.masking.Masking.apply",
@@ -245,7 +245,7 @@ OBJECTIVE = (
     ),
     Line(
         "whole words",
-        "-",
+        "a token is a target by itself",
         "an option: a word's pieces are hidden together",
         "as many targets in the mean, in fewer places",
         "objectives.masking.Masking.choose",
@@ -261,7 +261,7 @@ OBJECTIVE = (
     ),
     Line(
         "segments",
-        "-",
+        "one kind of token",
         "token types: 0 for [CLS] A [SEP], 1 for B [SEP]",
         "which rows of token_types learn from which tokens",
         "objectives.next_sentence.NextSentence.rows",

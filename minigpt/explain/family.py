@@ -27,7 +27,7 @@ class Family(NamedTuple):
     sizes: dict  # name -> fields of the config; the first is the one of the drawing
     as_in: str | None = None  # another family whose lines hold here too ...
     same: tuple = ()  # ... those of these parts
-    heads: tuple = ()  # values of the config's field head, where it has one; the second is drawn
+    heads: tuple = ()  # of the config's field head, where it has one: None, the one that is drawn, and the others
     positions: str = "0, 1, 2, …"  # what the drawing says of where they come from
     loss: str = "cross-entropy"  # the drawing's last box
 

@@ -11,7 +11,7 @@ LINES = (
         "a decoder reads itself through a causal mask, and an encoder's memory",
         "the decoder alone: a[t] = sum over s <= t of w[t, s] v[s]",
         "w[t, s] = 0 for s > t, so dscores = w * (dw - rowsum(dw * w)) is 0 there: no gradient flows to the future",
-        "ops.attention.attention_backward",
+        "ops.attention.position_penalty",
         "attention: the causal mask off by one",
     ),
     Line(

@@ -1,7 +1,8 @@
 """docs/FAMILIES.md: the tables of all families, their numbers and drawings."""
 
+from minigpt.explain.counts import PARTS
 from minigpt.explain.sizes import counts_of, sized, with_head
-from minigpt.explain.text import first_upper, head_name, heading
+from minigpt.explain.text import first_upper, head_name, heading, part_label
 
 TOP = """# The families, line by line
 
@@ -104,11 +105,10 @@ def numbers(family):
     """
     configs = {size: sized(family, size) for size in family.sizes}
     counts = {size: counts_of(family, config) for size, config in configs.items()}
-    rows = [f"| parameters | {' | '.join(counts)} |", "|-|" + "-:|" * len(counts)]
-    for part in next(iter(counts.values())):
-        rows.append(f"| {part} | " + " | ".join(f"{each[part]:,}" for each in counts.values()) + " |")
-    rows.append("| all | " + " | ".join(f"{sum(each.values()):,}" for each in counts.values()) + " |")
-    for head in family.heads:
+    rows = {part_label(family, part): [each[part] for each in counts.values()] for part in PARTS}
+    rows["all, without a head" if family.heads else "all"] = [sum(each.values()) for each in counts.values()]
+    for head in family.heads[1:]:
         totals = [sum(counts_of(family, with_head(config, head)).values()) for config in configs.values()]
-        rows.append(f"| all, {escaped(head_name(head))} | " + " | ".join(f"{n:,}" for n in totals) + " |")
-    return "\n".join(rows) + "\n"
+        rows[f"all, {escaped(head_name(head))}"] = totals
+    lines = [f"| {name} | {' | '.join(f'{n:,}' for n in row)} |" for name, row in rows.items()]
+    return "\n".join([f"| parameters | {' | '.join(counts)} |", "|-|" + "-:|" * len(counts), *lines]) + "\n"

@@ -65,7 +65,7 @@ LINES = (
     Line(
         "new masks",
         "nothing is drawn but windows",
-        "a window that is drawn again gets new masks; BERT's paper drew them once, with the data",
+        "a window that is drawn again gets new masks; BERT's code drew ten, with the data",
         "every token of a window is a target sooner or later",
         "objectives.masked_lm.MaskedLM.draw",
         "masks: drawn once and for all, not anew",

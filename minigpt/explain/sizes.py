@@ -27,7 +27,8 @@ def config_of_folder(directory, families):
     if hub.is_huggingface(directory):
         config = hub.describe(directory)["config"]
         kinds = {family.name: models.family(family.model_type) for family in families}
-        name = next(name for name, kind in kinds.items() if kind.config_class is type(config))
+        found = (name for name, kind in kinds.items() if kind.config_class is type(config))
+        name = next(found, type(config).__name__.removesuffix("Config"))
     else:
         kind, config, _ = models.read_config(directory)
         name = next((f.name for f in families if f.model_type == kind.model_type), kind.model_type)

@@ -80,16 +80,21 @@ def first_upper(text):
     return text[:1].upper() + text[1:]
 
 
-def count_rows(counts):
+def part_label(family, part):
+    """What a part is called: a pooler is counted as head."""
+    return "pooler, head" if part == "head" and family.heads else part
+
+
+def count_rows(family, counts):
     """Rows of the table of numbers: part, how many, which share."""
     total = sum(counts.values())
-    rows = [(part, f"{n:,}", f"{n / total:.1%}") for part, n in counts.items()]
+    rows = [(part_label(family, part), f"{n:,}", f"{n / total:.1%}") for part, n in counts.items()]
     return [*rows, ("all", f"{total:,}", "")]
 
 
 def counts_text(name, family, config):
     """How many numbers each part learns, and the whole with each head, as text."""
-    rows = count_rows(counts_of(family, config))
+    rows = count_rows(family, counts_of(family, config))
     head = getattr(config, "head", None)
     title = f"Parameters of {name}" + ("" if not family.heads else f", {head_name(head)}")
     return "\n".join([title, "", *text_table(rows), *head_totals(family, config)])

@@ -32,6 +32,7 @@ class Tokenizer:
     kind = None  # its name
     vocab_size = 0  # how many tokens there are
     template = Template()  # what stands around a text
+    max_length = None  # tokens that a sentence encoder's texts are cut to, where its folder says so
     roles = {}  # role -> the special token that has it  # noqa: RUF012 nobody writes into it
 
     def encode(self, text, special=False):
@@ -72,6 +73,12 @@ class Tokenizer:
     def tokens(self, text, special=False):
         """The tokens of a text, as the vocabulary spells them."""
         return [self.id_to_token(i) for i in self.encode(text, special).tolist()]
+
+    def spelled(self, token_id):
+        """The text of a token, to be shown; a byte that is no character by itself is a lone
+        surrogate, as of surrogateescape.
+        """
+        return self.id_to_token(token_id)
 
     @property
     def special_ids(self):

@@ -177,6 +177,10 @@ class BPETokenizer(PieceTokenizer):
         """Ids, a list, in range -> their bytes."""
         return b"".join([self._bytes[i] for i in ids])
 
+    def spelled(self, token_id):
+        """The text of a token, to be shown, see Tokenizer.spelled."""
+        return self._bytes[token_id].decode("utf-8", "surrogateescape")
+
     def stream(self):
         """A Stream that holds back the first bytes of a character until the others come."""
         return ByteStream(self)

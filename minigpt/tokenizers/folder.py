@@ -4,6 +4,7 @@ tokenizer.json holds all that encode and decode need. What a special token is fo
 class it was, is in tokenizer_config.json and special_tokens_map.json.
 """
 
+import contextlib
 from pathlib import Path
 
 from minigpt.checks import shortened
@@ -14,6 +15,7 @@ from minigpt.tokenizers.base import FILE, ROLES
 from minigpt.tokenizers.pieces import LARGEST_VOCABULARY
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+SENTENCES = "sentence_bert_config.json"  # of sentence-transformers
 EXTRA = ("additional_special_tokens", "extra_special_tokens")  # lists of special tokens without a role
 
 
@@ -38,10 +40,18 @@ def model_type(model, kinds):
 
 def read_folder(directory, kinds):
     """The tokenizer in a folder: of tokenizer.json, else of vocab.json and merges.txt, else of
-    vocab.txt; kinds: type of the model -> class. Missing where there is none of these,
-    MinigptError where one is damaged.
+    vocab.txt, with the max_length of a sentence encoder; kinds: type of the model -> class. Missing
+    where there is none of these, MinigptError where one is damaged.
     """
     directory = Path(directory)
+    tokenizer = read_files(directory, kinds)
+    with contextlib.suppress(Missing):
+        tokenizer.max_length = read_json(directory / SENTENCES).whole("max_seq_length", at_least=1, default=None)
+    return tokenizer
+
+
+def read_files(directory, kinds):
+    """read_folder, without the max_length."""
     config, named = read_special_tokens(directory)
     try:
         return read_huggingface(read_json(directory / FILE), kinds, named)

@@ -248,7 +248,9 @@ def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, c
 
 
 def test_every_option_has_help_with_its_default(capsys):
-    for command in cli.parser()._subparsers._group_actions[0].choices.values():
+    commands = list(cli.parser()._subparsers._group_actions[0].choices.values())
+    for command in commands:
+        commands += command._subparsers._group_actions[0].choices.values() if command._subparsers else []
         for action in command._actions:
             assert action.help, action.dest
             assert action.dest in ("help", "version") or action.required or "(default: " in action.help, action.dest

@@ -322,3 +322,17 @@ def test_a_model_that_transformers_has_is_written_and_read(row, tmp_path, rng):
     again = minigpt.from_huggingface(tmp_path)
     assert type(again) is type(model) and hub.is_huggingface(tmp_path)
     np.testing.assert_allclose(again.logits(ids), model.logits(ids), rtol=1e-11, atol=1e-12)
+
+
+@every(FIRST)
+def test_counts_that_are_none_are_refused(row, batch, rng):
+    model, (ids, targets) = random_model(row, rng), batch
+    assert model.loss_terms(ids, targets) == {"targets": model.loss(ids, targets)}
+    assert model.loss_terms(ids, targets, counts={"targets": 7})["targets"] == model.loss(
+        ids, targets, counts={"targets": 7}
+    )
+    with pytest.raises(MinigptError, match="counts: targets is missing"):
+        model.loss(ids, targets, counts={"labels": 3})
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(MinigptError, match=r"counts\['targets'\] is .*, it must be a whole number of at least 1"):
+            model.loss(ids, targets, counts={"targets": wrong})
