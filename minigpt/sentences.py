@@ -149,3 +149,23 @@ def unit(x):
     """Rows scaled to length 1: (..., C) -> (..., C)."""
     length = np.sqrt((x * x).sum(axis=-1, keepdims=True))
     return x / np.maximum(length, SHORTEST)
+
+
+def principal_map(vectors):
+    """Vectors (N, C) as points in the plane in which they lie furthest apart: (N, 2), and the part
+    of the variance that each axis shows (2,). Of two vectors the second axis has none.
+
+    Principal component analysis by singular values (Pearson 1901): of the rows less their mean.
+    The largest number of each axis is positive, so that a map is not mirrored from run to run.
+    MinigptError for a single vector.
+    """
+    vectors = np.asarray(vectors, np.float64)
+    if len(vectors) < 2:
+        raise MinigptError(f"a map needs at least 2 texts, there is {len(vectors)}")
+    u, s, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    points = np.zeros((len(vectors), 2))
+    points[:, : s.size] = (u * s)[:, :2]
+    points *= np.where(points[abs(points).argmax(axis=0), [0, 1]] < 0, -1, 1)
+    shares = np.zeros(2)
+    shares[: s.size] = (s * s)[:2] / max((s * s).sum(), SHORTEST)
+    return points, shares

