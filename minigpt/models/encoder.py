@@ -185,6 +185,13 @@ class EncoderModel(Model):
         """
         return sum_of(self.loss_terms(batch, rng, counts=counts))
 
+    def loss_and_grads(self, batch, rng=None, only=None):
+        """Loss and a fresh dict of gradients, with the keys and shapes of `parameters`; arguments
+        and errors as for `loss`. only: names of the parameters whose gradients are wanted; products
+        for the others are not computed.
+        """
+        return super().loss_and_grads(batch, rng=rng, only=only)
+
     def loss_terms(self, batch, rng=None, *, counts=None):
         """The terms whose sum is the loss: name of the array that is compared with -> a mean
         cross-entropy in nats (ops.cross_entropy_forward); of starts and ends half of it.

@@ -362,7 +362,9 @@ def test_other_arguments_that_are_none_are_refused(row, rng):
     model = random_model(row, rng)
     batch = encoder_batch(model, rng)
     with pytest.raises(MinigptError, match="targets: a batch of named arrays holds its own"):
-        model.loss_and_grads(batch, batch["targets"])
+        model.add_gradients(model.store.zeros_like(), batch, batch["targets"])
+    loss, grads = model.loss_and_grads(batch, None, ["wte.weight"])
+    assert loss == model.loss(batch) and list(grads) == ["wte.weight"]
     with pytest.raises(MinigptError, match=r"batch is .*, it must be a mapping of named arrays"):
         model.loss(batch["ids"])
     with pytest.raises(MinigptError, match="counts: targets is missing"):
