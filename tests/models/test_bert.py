@@ -1,5 +1,7 @@
 """What BERT and RoBERTa have each for themselves."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from families import BERT_SIZES, POSITIONS, VOCABULARY, encoder_batch, random_model
@@ -170,6 +172,12 @@ def test_a_random_batch_suits_the_model(row, rng):
     assert model.random_batch(rng)["ids"].shape == (2, POSITIONS)
     if row != "gpt":
         np.testing.assert_array_equal(batch["attention_mask"], [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    positions = {"block_size": 40} if row == "gpt" else {"max_position_embeddings": 40}
+    assert random_model(row, rng, **positions).random_batch(rng)["ids"].shape == (2, 16)
+    many = model.random_batch(rng, 300)
+    assert set(many["ids"].flat) == set(many["targets"].flat) == set(range(VOCABULARY))
+    if row == "bert":
+        assert set(many["token_type_ids"].flat) == {0, 1, 2} and set(many["next_sentence"]) == {0, 1}
 
 
 def test_commands_take_an_encoder_or_refuse_it_in_a_line(tmp_path, capsys, rng):
@@ -184,6 +192,19 @@ def test_commands_take_an_encoder_or_refuse_it_in_a_line(tmp_path, capsys, rng):
         assert cli.main(command) == 2
         error = capsys.readouterr().err
         assert "a bert reads a text in both directions, it continues none" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("config", [BERTConfig, RoBERTaConfig])
+def test_configs_stay_as_they_are(config):
+    with pytest.raises(FrozenInstanceError):
+        config(**BERT_SIZES).head = None
+
+
+def test_an_answer_in_a_text_of_one_token(rng):
+    """There is nothing to choose: a loss of 0, whatever is ignored."""
+    model = random_model("bert answers", rng)
+    batch = {"ids": np.array([[3], [4]]), "starts": np.array([0, -100]), "ends": np.array([-100, 0])}
+    assert model.loss_terms(batch) == {"starts": 0, "ends": 0}
 
 
 def test_an_answers_loss_is_the_mean_of_its_ends(rng):

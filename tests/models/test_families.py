@@ -331,6 +331,9 @@ def test_counts_that_are_none_are_refused(row, batch, rng):
     assert model.loss_terms(ids, targets, counts={"targets": 7})["targets"] == model.loss(
         ids, targets, counts={"targets": 7}
     )
+    assert model.loss(ids, targets, counts={"targets": 1}) == pytest.approx(
+        7 * model.loss(ids, targets, counts={"targets": 7})
+    )
     with pytest.raises(MinigptError, match="counts: targets is missing"):
         model.loss(ids, targets, counts={"labels": 3})
     for wrong in (0, -1, 1.5):
