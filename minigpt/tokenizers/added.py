@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.checks import shortened
+from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
 
+LARGEST_VOCABULARY = 1 << 22  # tokens; the largest in use have 300,000
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 # What the crate of regular expressions that `tokenizers` uses calls \w
 WORD = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]"
@@ -53,6 +54,16 @@ def refuse_halves(texts, where):
             raise MinigptError(f"{where}: {shortened(text)} has half of a UTF-16 pair, no character")
 
 
+def checked_token(token):
+    """An AddedToken as it is. MinigptError for what is none."""
+    if not isinstance(token, AddedToken):
+        raise MinigptError(f"an added token is {shortened(token)}, it must be an AddedToken")
+    if not isinstance(token.content, str) or not token.content:
+        raise MinigptError(f"an added token is {shortened(token.content)}, it must be a string that is not empty")
+    whole(f"the id of the added token {shortened(token.content)}", token.id, at_least=0, at_most=LARGEST_VOCABULARY - 1)
+    return token
+
+
 class AddedTokens:
     """Added tokens, and what finds them in a text.
 
@@ -64,13 +75,14 @@ class AddedTokens:
     """
 
     def __init__(self, tokens):
-        """tokens: AddedToken; MinigptError for one that stands twice."""
-        self.tokens = sorted(tokens, key=lambda token: token.id)
+        """tokens: AddedToken; MinigptError for one that is none, or stands twice."""
+        self.tokens = sorted(map(checked_token, tokens), key=lambda token: token.id)
         self.by_content = {token.content: token for token in self.tokens}
         if len(self.by_content) < len(self.tokens):
             twice = next(t.content for t in self.tokens if self.by_content[t.content] is not t)
             raise MinigptError(f"the added token {shortened(twice)} stands twice")
         self.special_ids = np.array([token.id for token in self.tokens if token.special], np.int64)
+        self.special_ids.flags.writeable = False  # it is handed out as it is
         self.raw = Finder({token.content: token for token in self.tokens if not token.normalized})
         self.normalized = Finder({})
 

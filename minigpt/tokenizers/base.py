@@ -145,8 +145,10 @@ class Tokenizer:
         Rows are filled up with the padding token, of type 0 and mask 0, to the longest of them or
         to pad_to. MinigptError where there is no such token, no text, or one longer than pad_to.
         """
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise MinigptError("texts is a string, it must be a list of strings")
+        for name, value in (("texts", texts), ("pairs", () if pairs is None else pairs)):
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                what = "a string" if isinstance(value, str) else shortened(value)
+                raise MinigptError(f"{name} is {what}, it must be a list of strings")
         texts, pairs = list(texts), None if pairs is None else list(pairs)
         if not texts:
             raise MinigptError("texts is empty, a batch must have at least 1 text")
@@ -218,12 +220,12 @@ class Tokenizer:
         Beside a model that was saved without a tokenizer, or before one is. MinigptError where it
         can't be written.
         """
-        path = Path(directory) / FILE
+        path, files = Path(directory) / FILE, self.files()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for name, text in self.files().items():
+            for name, text in files.items():
                 write_atomically(path.with_name(name), text)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name itself
             raise MinigptError(f"tokenizer {path} can't be written: {reason(error)}") from None
 
 
@@ -268,7 +270,10 @@ def truncated(lengths, room):
 
 def checked_ids(ids, vocab_size):
     """Ids (N,) as an array. MinigptError for an id out of range, or what is no whole number."""
-    ids = np.asarray(ids).ravel()
+    try:
+        ids = np.asarray(ids).ravel()
+    except ValueError:  # rows of different lengths
+        raise MinigptError(f"token ids are {shortened(ids)}, they must be whole numbers in one row") from None
     if ids.size and ids.dtype.kind not in "iu":
         raise MinigptError(f"token ids are {ids.dtype}, they must be whole numbers")
     if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):

@@ -6,11 +6,10 @@ from collections import Counter
 
 from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
-from minigpt.tokenizers.added import AddedToken, refuse_halves
+from minigpt.tokenizers.added import LARGEST_VOCABULARY, AddedToken, refuse_halves
 from minigpt.tokenizers.base import checked_text
 from minigpt.tokenizers.byte_level import ALPHABET, blocks, to_characters, words
 from minigpt.tokenizers.pair_merging import learn_merges
-from minigpt.tokenizers.pieces import LARGEST_VOCABULARY
 
 
 def learn_bpe(texts, vocab_size, special_tokens, min_frequency, add_prefix_space):

@@ -10,9 +10,8 @@ from pathlib import Path
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import Missing, Values, read_json
-from minigpt.tokenizers.added import FLAGS, AddedToken, refuse_halves
+from minigpt.tokenizers.added import FLAGS, LARGEST_VOCABULARY, AddedToken, refuse_halves
 from minigpt.tokenizers.base import FILE, ROLES
-from minigpt.tokenizers.pieces import LARGEST_VOCABULARY
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 SENTENCES = "sentence_bert_config.json"  # of sentence-transformers

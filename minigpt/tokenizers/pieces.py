@@ -13,11 +13,10 @@ import numpy as np
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json
-from minigpt.tokenizers.added import AddedToken, AddedTokens, read_added_tokens, refuse_halves
+from minigpt.tokenizers.added import LARGEST_VOCABULARY, AddedToken, AddedTokens, read_added_tokens, refuse_halves
 from minigpt.tokenizers.base import ROLES, Tokenizer, checked_ids, checked_text
 from minigpt.tokenizers.templates import template_from
 
-LARGEST_VOCABULARY = 1 << 22  # tokens; the largest in use have 300,000
 KEYS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor")
 KEYS += ("decoder", "model")
 # Roles of special tokens by their usual spelling, for tokenizer.json doesn't say them

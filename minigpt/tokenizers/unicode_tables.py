@@ -43,6 +43,8 @@ NEVER_TAKEN_APART = """
 1E2EC-1E2EF 1E4EC-1E4EF 1E5EE-1E5EF 1E6E3 1E6E6 1E6EE-1E6EF 1E6F5
 """
 
+LETTERS_NEVER_TAKEN_APART = "105C9 105E4 11382-113CB 16D67-16D6A"  # of these, which are no marks
+
 # Lower case of letters that Python 3.11 doesn't know (Unicode 14).
 LOWER = {0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7CE: 0xA7CF, 0xA7D2: 0xA7D3, 0xA7D4: 0xA7D5, 0xA7DA: 0xA7DB}
 LOWER |= {0xA7DC: 0x19B} | {c: c + 0x20 for c in range(0x10D50, 0x10D66)}

@@ -3,8 +3,9 @@
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import read_text
+from minigpt.tokenizers.added import LARGEST_VOCABULARY
 from minigpt.tokenizers.basic import Basic
-from minigpt.tokenizers.pieces import LARGEST_VOCABULARY, USUAL, component, read_vocab, with_more
+from minigpt.tokenizers.pieces import USUAL, component, read_vocab, with_more
 from minigpt.tokenizers.templates import bert_template
 
 NORMALIZER = {"BertNormalizer": Basic._fields}

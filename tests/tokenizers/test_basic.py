@@ -1,4 +1,5 @@
 import doctest
+import time
 import unicodedata
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_marks_that_change_places_stand_for_what_stands_there():
     result, places = taken_apart(text, np.arange(5))
     assert result == unicodedata.normalize("NFD", text) == "a\u0323\u0301d\u0323\u0307"
     assert places.tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_many_marks_are_sorted_as_few_are(monkeypatch, rng):
+    marks = list("\u0301\u0323\u0345\u302e\U0001d165\U0001d16d\u0344\u0f73\u1acf\u094d")
+    for size in (1, 5, 63, 64, 65, 200):
+        text = f"aé{''.join(rng.choice(marks, size))}각b"
+        with monkeypatch.context() as patch:
+            patch.setattr(basic, "MANY_MARKS", "(?!)")
+            expected = basic.nfd(text)
+        assert basic.nfd(text) == expected
+
+
+def test_a_hundred_thousand_marks_take_little_time():
+    text = "a" + "\u302e\u0323\U0001d165" * 40_000  # of three classes, two of which are kept
+    start = time.perf_counter()
+    normal, places = Basic().align(text)
+    assert len(normal) == len(places) == 80_001
+    assert time.perf_counter() - start < 5  # Python's own sort: minutes
 
 
 def test_blocks_are_the_text_cut_at_spaces(monkeypatch):

@@ -3,7 +3,8 @@ import pytest
 
 import minigpt
 from minigpt import GPT, BPETokenizer, CharTokenizer, GPTConfig, MinigptError
-from minigpt.tokenizers import TOKENIZERS, Tokenizer, kinds
+from minigpt.tokenizers import TOKENIZERS, AddedToken, Tokenizer, kinds
+from minigpt.tokenizers.added import AddedTokens
 
 SAMPLES = [CharTokenizer("a☃\n😀"), BPETokenizer.train("a☃ a☃\n", 270)]
 TEXTS = ["", "a", "☃a\n😀a"]
@@ -118,6 +119,8 @@ def test_batch_of_texts_of_one_length_needs_no_padding(tokenizer):
     ("arguments", "message"),
     [
         ({"texts": "a"}, "texts is a string"),
+        ({"texts": 5}, "texts is 5, it must be a list of strings"),
+        ({"texts": ["a"], "pairs": "a"}, "pairs is a string"),
         ({"texts": []}, "texts is empty"),
         ({"texts": ["a", "a"], "pairs": ["a"]}, "2 texts and 1 pairs"),
         ({"texts": ["aaaa"], "pad_to": 2}, "pad_to is 2, a text has 4 tokens"),
@@ -129,3 +132,35 @@ def test_batch_of_texts_of_one_length_needs_no_padding(tokenizer):
 def test_batch_refuses(tokenizer, arguments, message):
     with pytest.raises(MinigptError, match=message):
         tokenizer.batch(**arguments)
+
+
+@pytest.mark.parametrize("ids", [[[0], [0, 1]], "ab", [0.5], None, [10**30]])
+def test_decode_refuses_what_are_no_ids(tokenizer, ids):
+    with pytest.raises(MinigptError, match=r"token ids are|out of range"):
+        tokenizer.decode(ids)
+
+
+def test_save_refuses_a_name_that_is_none(tokenizer, tmp_path):
+    with pytest.raises(MinigptError, match="can't be written: embedded null"):
+        tokenizer.save(f"{tmp_path}\0")
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("[MASK]", "an added token is '.MASK.', it must be an AddedToken"),
+        (AddedToken("", 0), "an added token is '', it must be a string that is not empty"),
+        (AddedToken(5, 0), "an added token is 5"),
+        (AddedToken("a", 10**30), "the id of the added token 'a' is 1000000.*from 0 to 4194303"),
+        (AddedToken("a", -1), "the id of the added token 'a' is -1"),
+        (AddedToken("a", "0"), "the id of the added token 'a' is '0'"),
+    ],
+)
+def test_added_tokens_refuse(token, message):
+    with pytest.raises(MinigptError, match=message):
+        AddedTokens([token])
+
+
+def test_special_ids_can_not_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        AddedTokens([AddedToken("a", 0)]).special_ids[0] = 1
