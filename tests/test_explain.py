@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import io
 import re
 import shutil
 from pathlib import Path
@@ -163,6 +164,21 @@ def test_page_is_what_the_code_says():
 @each_family()
 def test_drawing_of_the_page_is_small(family):
     assert 10_000 < (DOCS / f"family-{family.name}.png").stat().st_size < 100_000
+
+
+@pytest.mark.slow
+@each_family()
+def test_drawing_of_the_page_is_what_the_code_draws(family):
+    """Seen from afar, so that another version's edges of letters do not count; a renamed box
+    does.
+    """
+    from PIL import Image
+
+    drawn = plots.png(plots.draw_family(explain.drawing(family, explain.sized(family))))
+    pictures = [Image.open(source) for source in (io.BytesIO(drawn), DOCS / f"family-{family.name}.png")]
+    assert pictures[0].size == pictures[1].size
+    small = [np.asarray(picture.convert("L").reduce(8), float) for picture in pictures]
+    assert np.abs(small[0] - small[1]).max() < 25
 
 
 @each_family()
