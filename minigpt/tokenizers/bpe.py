@@ -29,7 +29,7 @@ import codecs
 import functools
 import heapq
 import json
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class BPETokenizer(PieceTokenizer):
         if unk_token is not None and unknown is None:
             raise MinigptError(f"unk_token is {shortened(unk_token)}, it must be in the vocabulary")
         self._byte_ids = [vocab.get(character, unknown) for character in CHARACTERS]
+        self._lacking = None in self._byte_ids
         self._bytes = [self.added_texts.get(i, "").encode() or to_bytes(token) for i, token in enumerate(self._tokens)]
         self._cache = {}  # word -> ids, of one encode and the next
 
@@ -91,18 +92,19 @@ class BPETokenizer(PieceTokenizer):
 
     def segment_ids(self, text):
         """Ids of a text without added tokens."""
-        return np.concatenate([self.block_ids(block) for block in blocks(self.prefixed(text))])
+        text = self.prefixed(text)
+        if not self.use_regex:
+            return np.array(self.word_ids(text), np.int64)
+        return np.concatenate([self.block_ids(words(block)) for block in blocks(text)])
 
     def prefixed(self, text):
         """A text with a space before it where the tokenizer puts one."""
         return f" {text}" if self.add_prefix_space and not text.startswith(" ") else text
 
-    def block_ids(self, text):
-        """Ids of a part of a text that begins and ends with a word, (N,) int64.
-
-        Other threads may use the cache as well, so what this text needs is in a dict of its own.
+    def block_ids(self, found):
+        """Words -> their ids, (N,) int64. Other threads may use the cache too, so what is needed
+        here is in a dict of its own.
         """
-        found = words(text) if self.use_regex else [text]
         cache, ids = self._cache, {}
         for word in set(found):
             if (known := cache.get(word)) is None:
@@ -119,8 +121,8 @@ class BPETokenizer(PieceTokenizer):
         data = word.encode()
         if self.ignore_merges and (whole := self.model_vocab.get(to_characters(data))) is not None:
             return [whole]
-        ids = [self._byte_ids[byte] for byte in data]
-        if None in ids:
+        ids = list(map(self._byte_ids.__getitem__, data))
+        if self._lacking and None in ids:
             byte = data[ids.index(None)]
             missing = f"byte 0x{byte:02x} of {shortened(word)} is not in the vocabulary"
             raise MinigptError(f"{missing}, which has no unk_token either")
@@ -131,15 +133,16 @@ class BPETokenizer(PieceTokenizer):
         with a part of a character has the whole of it.
         """
         full = self.prefixed(text)
-        shift, ids, spans, start = len(full) - len(text), [], [], 0
+        ids, spans, known = [], [], {}
+        start = len(text) - len(full)  # of a word: -1 for the space that was put there
         for word in words(full) if self.use_regex else [full]:
-            new = self.block_ids(word).tolist() if self.use_regex else self.word_ids(word)
-            at = [i for i, c in enumerate(word, start - shift) for _ in range(len(c.encode()))]  # byte -> character
-            end = 0
-            for i in new:
-                begin, end = end, end + self._lengths[i]
-                spans.append((max(at[begin], 0), max(at[end - 1], 0) + 1))
-            ids, start = ids + new, start + len(word)
+            if word not in known:
+                known[word] = self.word_ids(word)
+            at = [max(i, 0) for i, c in enumerate(word, start) for _ in c.encode()]  # byte -> character
+            ends = list(accumulate(map(self._lengths.__getitem__, known[word]), initial=0))
+            spans += [(at[begin], at[end - 1] + 1) for begin, end in pairwise(ends)]
+            ids += known[word]
+            start += len(word)
         return ids, spans
 
     @functools.cached_property
@@ -289,15 +292,15 @@ def merge(ids, ranks, merged):
     Each turn does the first of the merges with the lowest rank: min and index of a list are quick.
     """
     get = ranks.get
-    found = [get(pair, NONE) for pair in pairwise(ids)]
+    found = list(map(get, pairwise(ids), repeat(NONE)))
     while found and (rank := min(found)) < NONE:
         i = found.index(rank)
-        ids[i : i + 2] = [merged[rank]]
-        del found[i]
+        new = ids[i] = merged[rank]
+        del ids[i + 1], found[i]
         if i:
-            found[i - 1] = get((ids[i - 1], ids[i]), NONE)
+            found[i - 1] = get((ids[i - 1], new), NONE)
         if i < len(found):
-            found[i] = get((ids[i], ids[i + 1]), NONE)
+            found[i] = get((new, ids[i + 1]), NONE)
     return ids
 
 

@@ -176,7 +176,7 @@ def test_a_byte_that_the_vocabulary_lacks():
         BPETokenizer(vocab, [], unk_token="!")
 
 
-def test_ignored_merges_and_texts_that_are_not_cut():
+def test_ignored_merges_and_texts_that_are_not_cut(monkeypatch):
     vocab = VOCAB | {"slow": len(VOCAB)}
     assert BPETokenizer(vocab, MERGES).tokens("slow") == ["s", "low"]
     assert BPETokenizer(vocab, MERGES, ignore_merges=True).tokens("slow slow") == ["slow", "Ġ", "s", "low"][:1] + [
@@ -187,6 +187,8 @@ def test_ignored_merges_and_texts_that_are_not_cut():
     whole = BPETokenizer({**VOCAB, "rĠ": len(VOCAB)}, [("r", "Ġ"), *MERGES], use_regex=False)
     assert whole.tokens("lower low") == ["low", "e", "rĠ", "low"]
     assert whole.pieces("lower low")[1].tolist() == [[0, 3], [3, 4], [4, 6], [6, 9]]
+    monkeypatch.setattr("minigpt.tokenizers.byte_level.BLOCK", 5)
+    assert len(whole.encode("lower low" * 20)) == 80
 
 
 def test_the_cache_is_bounded(monkeypatch):
