@@ -21,6 +21,7 @@ from benchmarks import (
     bench_scale,
     bench_step,
     bench_time_to_loss,
+    bench_tokenizers,
     recipe,
 )
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
@@ -318,7 +319,10 @@ def test_a_loss_never_reached_is_told():
 
 @pytest.mark.parametrize(
     "module",
-    [bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss, recipe],
+    [
+        *(bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss),
+        *(bench_tokenizers, recipe),
+    ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(module, tmp_path, capsys):
     with pytest.raises(SystemExit):
@@ -388,6 +392,19 @@ def test_decoding_in_a_process_of_its_own():
         side.seconds(np.array([[1]]), 1, bench_generate.GREEDY)
     side.end()
     assert bench_generate.gemv_rate(1 << 20, 1) > 0
+
+
+def test_tokenizer_targets():
+    seconds = {"encode": [0.2, 0.25, 0.3], "random words": [1.0], "long word": [0.5, 2.0, 0.4]}
+    figures = {"turns": 3, "bytes": {"encode": 1_250_000, "random words": 200_000}, "seconds": seconds, "load": [0.4]}
+    rate, random, long_word = bench_tokenizers.targets(figures)
+    assert (rate.figure, rate.met, random.figure, random.met) == (5.0, True, 0.2, False)
+    assert long_word.figure == 0.5 and long_word.met
+    seconds |= {"encode, tokenizers": [0.4, 0.75, 0.3], "train 1000": [1.6]}
+    assert bench_tokenizers.targets(figures)[1].figure == 2
+    assert not bench_tokenizers.targets(figures)[-1].met
+    assert ("encode", "250", "200", "5.00") in bench_tokenizers.table(figures)[1]
+    assert len(set(bench_tokenizers.random_words(500).split())) == 500
 
 
 def test_import_target():
