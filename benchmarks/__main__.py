@@ -70,12 +70,14 @@ RUNS = {
         ["--long", "--seeds", "1"],
         ["--steps", "3", "--only", "base", "no smear"],
     ),
+    "bert": Run("A training step of BERT", "bench_bert", ["--part", "train"], ["--size", "tiny", "--turns", "1"]),
+    "embed": Run("Sentences as vectors", "bench_bert", ["--part", "embed"], ["--size", "tiny", "--turns", "1"]),
     "ops": Run("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": Run("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
 RUNS |= {
     f"{name}-avx2": RUNS[name]._replace(title=f"{RUNS[name].title}, OpenBLAS held to AVX2", avx2=True)
-    for name in ("step-small", "step-middle", "step-gpt2", "time-to-loss")
+    for name in ("step-small", "step-middle", "step-gpt2", "bert", "time-to-loss")
 }
 WITH_DATA = ("bench_time_to_loss", "recipe")
 

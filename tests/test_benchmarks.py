@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import (
+    bench_bert,
     bench_generate,
     bench_import,
     bench_load,
@@ -616,3 +617,47 @@ def test_help_is_printed(name):
         check=True,
     )
     assert "--json FILE" in done.stdout
+
+
+def test_bert_targets_are_of_the_faster_side_and_of_the_kernels():
+    seconds = {"minigpt": [1.0, 2.0], "eager": [1.5, 3.0], "compiled": [1.4, 2.8]}
+    row = {"seconds": seconds, "rates": [1e9, 1e9], "gflop": 0.5}
+    figures = {"part": "train", "size": "middle", "avx2": True, "gemm_gflops": 1.0, "rows": {bench_bert.MASKED: row}}
+    (target,) = bench_bert.targets(figures)
+    assert "compiled" in target.what and target.figure == pytest.approx(1.4) and target.limit == 1.0 and target.met
+    assert bench_bert.targets(figures | {"avx2": False})[0].limit == 1.3
+    _, cells = bench_bert.table(figures)
+    assert [cell[1] for cell in cells] == ["minigpt", "eager", "compiled"] and "38% of the GEMM rate" in cells[0]
+    del seconds["eager"], seconds["compiled"]
+    assert bench_bert.targets(figures) == []
+    assert "0.5 GFLOP" in bench_bert.describe(figures)
+
+
+def test_embed_targets_have_limits():
+    row = {"seconds": {"minigpt": [1.0], "transformers": [3.0]}, "rates": [1.0], "texts": 2, "tokens": 9, "longest": 5}
+    rows = dict.fromkeys(bench_bert.LIMITS, row)
+    figures = {"part": "embed", "size": "middle", "avx2": False, "gemm_gflops": 1.0, "rows": rows}
+    assert [target.limit for target in bench_bert.targets(figures)] == [1.0, 1.0, 2.0, 1.0]
+    assert all(target.met for target in bench_bert.targets(figures))
+    assert bench_bert.table(figures)[1][0][4] == "2 texts/s"
+
+
+def test_bert_batches_have_equally_many_targets_and_hide_them():
+    config, rng = bench_bert.SIZES["middle"][0], np.random.default_rng(0)
+    ids, targets = bench_bert.draw_batch(config, 16, 128, bench_bert.MASKED, rng)
+    assert (targets != -100).sum() == 307 == (ids == bench_bert.MASK).sum()
+    assert (ids[targets == -100] > bench_bert.MASK).all() and (targets[ids == bench_bert.MASK] > bench_bert.MASK).all()
+    ids, targets = bench_bert.draw_batch(config, 2, 7, bench_bert.ALL, rng)
+    assert (ids == targets).all() and ids.shape == (2, 7)
+    flops = bench_bert.model_flops(config, 16, 128, 307)
+    matrices = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
+    assert flops == 6 * (2048 * matrices + 307 * (384 * 384 + 384 * 8192)) + 2048 * 12 * 6 * 384 * 128
+
+
+def test_sides_of_bert_make_steps_and_vectors():
+    rows = bench_bert.rows_of("tiny", bench_bert.SIZES["tiny"][0])
+    vectors = bench_bert.our_embed("tiny", bench_bert.embed_model("tiny"))
+    assert vectors.keys() == bench_bert.LIMITS.keys()
+    assert vectors["mixed lengths"]().shape == (len(rows["mixed lengths"]), 24)
+    loss, *_ = bench_bert.our_step("tiny", bench_bert.MASKED)()
+    assert 4 < loss < 5

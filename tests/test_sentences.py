@@ -298,7 +298,8 @@ def test_minilm_is_as_near_to_float64_as_transformers(real):
     single = their_vectors()
     theirs.double()
     exact = their_vectors()
-    np.testing.assert_allclose(embed(model.astype(np.float64), tokenizer, texts), exact, rtol=0, atol=1e-12)
+    some = embed(model.astype(np.float64), tokenizer, texts[::9])
+    np.testing.assert_allclose(some, exact[::9], rtol=0, atol=1e-12)
     our_errors, their_errors = embed(model, tokenizer, texts) - exact, single - exact
     print(f"largest {abs(our_errors).max():.2e} {abs(their_errors).max():.2e}, root mean square "
           f"{(our_errors**2).mean() ** 0.5:.2e} {(their_errors**2).mean() ** 0.5:.2e}")  # fmt: skip
@@ -321,12 +322,12 @@ class Weighed:
         rng = np.random.default_rng(3)
         return out._replace(hidden=rng.standard_normal(out.hidden.shape), pooled=rng.standard_normal(out.pooled.shape))
 
-    def loss(self, batch):
+    def loss(self, batch, rng=None):
         out, _ = self.model.forward(**batch)
         r = self.weights(out)
         return (r.hidden * out.hidden).sum() + (r.pooled * out.pooled).sum()
 
-    def loss_and_grads(self, batch):
+    def loss_and_grads(self, batch, rng=None):
         out, cache = self.model.forward(**batch)
         return self.loss(batch), self.model.backward(self.weights(out), cache)
 
