@@ -4,10 +4,12 @@ written.
 
 import json
 import os
+from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.errors import MinigptError
+from minigpt.checks import NAMED, listed, shortened
+from minigpt.errors import LONGEST, MinigptError
 from minigpt.files import Missing, reason
 from minigpt.machine import check_memory
 
@@ -51,34 +53,78 @@ def open_tensors(path):
         raise MinigptError(f"{path}: truncated or not a safetensors file ({' '.join(str(error).split())})") from None
 
 
-def check_tensors(path, file, shapes, allowed):
-    """MinigptError for a tensor that is missing, extra, misshapen or not of an allowed dtype; ->
-    each dtype met and the last tensor that has it.
+class Wrong(NamedTuple):
+    """What is wrong with a tensor, for `complaint`."""
+
+    kind: str  # what tensors of which that is true are: "missing"
+    name: str
+    where: object  # the file, or the folder that should have it
+    what: str  # the rest of a sentence: "is missing"
+
+
+def complaint(wrong, where):
+    """One message for all that is wrong with tensors, as text. Of many, ten are named, or as many
+    as a message has room for.
     """
-    names, dtypes = set(file.keys()), {}
-    for name in shapes:
-        if name not in names:
-            raise MinigptError(f"{path}: tensor {name} is missing")
-    for name in sorted(names.difference(shapes)):
-        raise MinigptError(f"{path}: tensor {name!r} does not belong to this config")
+    if len(wrong) == 1:
+        return f"{wrong[0].where}: tensor {short(wrong[0].name)} {wrong[0].what}"
+    groups = {}
+    for one in wrong:
+        shape = one.what.removeprefix("has shape ").replace(", the config asks for", ", not")
+        more = f" {shape}" if one.what.startswith("has shape ") else ""
+        groups.setdefault(one.kind, []).append(short(one.name) + more)
+    for most in range(max(NAMED // len(groups), 1), 0, -1):
+        text = "; ".join(f"{kind}: {listed(names, most)}" for kind, names in groups.items())
+        text = f"{where}: {len(wrong):,} tensors do not fit; {text}"
+        if len(text) <= LONGEST:
+            break
+    return text
+
+
+def short(name):
+    """A tensor's name in a message."""
+    return name if len(name) <= 80 else shortened(name)
+
+
+def shape_in_words(shape, expected):
+    """A shape that a tensor has, and the one that it must have."""
+    return f"has shape {tuple(shape)}, the config asks for {tuple(expected)}"
+
+
+def check_tensors(path, file, shapes, allowed):
+    """MinigptError for tensors that are missing, extra, misshapen or not of an allowed dtype, all
+    of them in one message; -> each dtype met and the last tensor that has it.
+    """
+    names = set(file.keys())
+    wrong = [Wrong("missing", name, path, "is missing") for name in shapes if name not in names]
+    extra = sorted(names.difference(shapes))
+    wrong += [Wrong("not of this config", name, path, "does not belong to this config") for name in extra]
+    dtypes = {}
     for name, shape in shapes.items():
+        if name not in names:
+            continue
         part = file.get_slice(name)
         if tuple(part.get_shape()) != tuple(shape):
-            raise MinigptError(
-                f"{path}: tensor {name} has shape {tuple(part.get_shape())}, the config asks for {tuple(shape)}"
-            )
-        if part.get_dtype() not in allowed:
-            raise MinigptError(f"{path}: tensor {name} is {part.get_dtype()}, it must be {' or '.join(allowed)}")
+            wrong.append(Wrong("of another shape", name, path, shape_in_words(part.get_shape(), shape)))
+        elif part.get_dtype() not in allowed:
+            words = f"is {part.get_dtype()}, it must be {' or '.join(allowed)}"
+            wrong.append(Wrong(f"not {' or '.join(allowed)}", name, path, words))
         dtypes[part.get_dtype()] = name
+    if wrong:
+        raise MinigptError(complaint(wrong, path))
     return dtypes
 
 
 def check_finite(path, tensors):
-    """MinigptError naming the first tensor that holds NaN or infinity, and how many."""
+    """MinigptError naming the tensors that hold NaN or infinity; of a single one how many."""
+    wrong = []
     for name, value in tensors.items():
         bad = value.size - np.count_nonzero(np.isfinite(value))
         if bad:
-            raise MinigptError(f"{path}: tensor {name} holds {bad} values that are not finite")
+            words = f"holds {bad} values that are not finite"
+            wrong.append(Wrong("with values that are not finite", name, path, words))
+    if wrong:
+        raise MinigptError(complaint(wrong, path))
 
 
 def read_tensors(path, shapes):

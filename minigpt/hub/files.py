@@ -13,7 +13,7 @@ import numpy as np
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import Missing, read_bytes, read_json, reason, remove, write_atomically
-from minigpt.tensors import map_bytes, open_tensors, write_tensors
+from minigpt.tensors import map_bytes, open_tensors, short, write_tensors
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 TENSORS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -45,7 +45,7 @@ class Tensor(NamedTuple):
         return (values.astype(np.uint32) << 16).view(np.float32) if self.dtype == "BF16" else values
 
     def __str__(self):
-        return f"{self.path}: tensor {self.name if len(self.name) <= 80 else shortened(self.name)}"
+        return f"{self.path}: tensor {short(self.name)}"
 
 
 def read_tensors(directory):

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.checks import NAMED, listed, shortened
-from minigpt.errors import LONGEST, MinigptError
+from minigpt.checks import listed
+from minigpt.errors import MinigptError
 from minigpt.hub.files import FORMATS
 from minigpt.hub.reading import read_all, same
 from minigpt.layers.store import Store
 from minigpt.machine import check_memory
+from minigpt.tensors import Wrong, complaint, shape_in_words
 
 
 class Fitted(NamedTuple):
@@ -37,26 +38,26 @@ def fit(family, config, tensors, directory, say):
     MinigptError for tensors that are missing, belong to no model of this family and config, stand
     there twice, have another shape or are not of floating point: all of them in one message.
     """
-    found, unused, wrong = name_tensors(family, config, tensors)
+    found, unused, misnamed = name_tensors(family, config, tensors)
     found = settle_twins(family.TABLE, found, say)
     config, found = settle_ties(family.TABLE, config, found, say)
     table = family.TABLE.of(config)
     if not config.tie_embeddings:
         found = {table.twins.get(name, name): tensor for name, tensor in found.items()}
-    fresh = []
+    fresh, wrong = [], []
     for name, shape in parameter_shapes(family, config).items():
         parts = table.shapes(name, shape)
         missing = [theirs for theirs in parts if theirs not in found]
         if missing and table.row(name)[0].optional:
             fresh.append(name)
         else:
-            wrong += [("missing", None, theirs) for theirs in missing]
+            wrong += [Wrong("missing", theirs, directory, "is missing") for theirs in missing]
         wrong += [
-            ("misshapen", found[theirs], f"{found[theirs].shape}, the config asks for {expected}")
+            about("of another shape", found[theirs], shape_in_words(found[theirs].shape, expected))
             for theirs, expected in parts.items()
             if theirs in found and found[theirs].shape != expected
         ]
-    if wrong:
+    if wrong := wrong + misnamed:
         raise MinigptError(complaint(wrong, directory))
     if unused:
         say(f"{directory}: this model has no use for {listed(unused)}")
@@ -67,7 +68,7 @@ def fit(family, config, tensors, directory, say):
 
 def name_tensors(family, config, tensors):
     """The tensors of a file under their names in a file of the whole model, those to be ignored
-    left out -> name -> Tensor, names of those of other heads, complaints of `complaint`.
+    left out -> name -> Tensor, names of those of other heads, what is wrong with them.
     """
     table, untied = family.TABLE, replace(config, tie_embeddings=False)
     shapes = parameter_shapes(family, untied)
@@ -80,16 +81,23 @@ def name_tensors(family, config, tensors):
         if known is None:
             continue
         if known not in every:
-            wrong.append(("extra", tensor, "does not belong to this config"))
+            wrong.append(about("not of this config", tensor, "does not belong to this config"))
         elif known not in wanted:
             unused.append(known)
         elif known in found:
-            wrong.append(("twice", tensor, f"is {found[known].name} once more, under another name"))
+            wrong.append(about("there twice", tensor, f"is {found[known].name} once more, under another name"))
         else:
             found[known] = tensor
             if tensor.dtype not in FORMATS:
-                wrong.append(("integer", tensor, f"is {tensor.dtype}, it must be one of {', '.join(FORMATS)}"))
+                wrong.append(
+                    about("not of floating point", tensor, f"is {tensor.dtype}, it must be one of {', '.join(FORMATS)}")
+                )
     return found, unused, wrong
+
+
+def about(kind, tensor, what):
+    """What is wrong with a Tensor, for tensors.complaint."""
+    return Wrong(kind, tensor.name, tensor.path, what)
 
 
 def settle_twins(table, tensors, say):
@@ -148,7 +156,7 @@ def read_model(family, fitted, directory, seed=0):
         for theirs, view in table.views(name, value).items()
     ]
     wrong = [
-        ("not finite", tensor, f"holds {bad} values that are not finite")
+        about("with values that are not finite", tensor, f"holds {bad} values that are not finite")
         for (_, tensor), bad in zip(jobs, read_all(jobs))
         if bad
     ]
@@ -156,41 +164,3 @@ def read_model(family, fitted, directory, seed=0):
         raise MinigptError(complaint(wrong, directory))
     model.fresh = fitted.fresh
     return model
-
-
-KINDS = {  # of complaints -> what a message calls the tensors
-    "missing": "missing",
-    "misshapen": "of another shape",
-    "extra": "not of this config",
-    "twice": "there twice",
-    "integer": "not of floating point",
-    "not finite": "with values that are not finite",
-}
-
-
-def complaint(wrong, directory):
-    """One message for all that is wrong with tensors: [(kind, Tensor or None, what)] -> text. Of
-    many, ten are named, or as many as a message has room for.
-    """
-    if len(wrong) == 1:
-        kind, tensor, what = wrong[0]
-        if kind == "missing":
-            return f"{directory}: tensor {short(what)} is missing"
-        return f"{tensor} has shape {what}" if kind == "misshapen" else f"{tensor} {what}"
-    groups = {kind: [] for kind in KINDS}
-    for kind, tensor, what in wrong:
-        groups[kind].append(
-            short(what) if tensor is None else short(tensor.name) + (f" {what}" if kind == "misshapen" else "")
-        )
-    groups = {kind: names for kind, names in groups.items() if names}
-    for most in range(NAMED // len(groups), 0, -1):
-        parts = [f"{KINDS[kind]}: {listed(names, most)}" for kind, names in groups.items()]
-        text = f"{directory}: {len(wrong):,} tensors do not fit; {'; '.join(parts)}"
-        if len(text) <= LONGEST:
-            break
-    return text
-
-
-def short(name):
-    """A tensor's name in a message."""
-    return name if len(name) <= 80 else shortened(name)
