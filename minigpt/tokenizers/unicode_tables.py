@@ -1,13 +1,13 @@
 """Where `tokenizers` stands in the history of Unicode, so that a text has the same ids everywhere.
 
 BERT's rules ask what a character is: a mark, punctuation, a control. The package `regex` says it,
-by Unicode 17. `tokenizers` has three answers at once: categories of Unicode 8 (2015),
-decompositions of Unicode 12, lower case of Unicode 17; Python has those of its own version. A
-vocabulary was made with what `tokenizers` does, therefore this is done here, and what the newest
+by Unicode 18 as of 2026.11.19. `tokenizers` 0.23 has three answers at once: categories of Unicode 8
+(2015), decompositions of Unicode 12, lower case of Unicode 17; Python has those of its own version.
+A vocabulary was made with what `tokenizers` does, therefore this is done here, and what the newest
 Unicode says otherwise is listed: code points by range, in hexadecimal.
 """
 
-# Marks, punctuation and format characters (Mn, P, Cf) by Unicode 17 that are none in Unicode 8: 690
+# Marks, punctuation and format characters (Mn, P, Cf) by Unicode 18 that are none in Unicode 8: 690
 # code points, nearly all assigned since. They are parts of words like letters.
 NEWER = """
 5C8-5C9 61D 7FD 890-891 897-89F 8CA-8E2 9FD-9FE A76 AFA-AFF B53-B55 C04 C3C C77 C84 D00
@@ -28,7 +28,7 @@ D3B-D3C D81 EBA ECE 180F 1885-1886 1ABF-1AF0 1B4E-1B4F 1B7D-1B7F 1DF6-1DFB 2E43-
 1E944-1E94A 1E95E-1E95F
 """
 
-# What Unicode 8 called punctuation, or a mark, and Unicode 17 no longer does.
+# What Unicode 8 called punctuation, or a mark, and Unicode 18 no longer does.
 PUNCTUATION_ONCE = "166D 111C9"
 MARKS_ONCE = "1734 1171E"
 

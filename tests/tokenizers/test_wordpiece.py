@@ -1,5 +1,6 @@
 import copy
 import doctest
+import hashlib
 import json
 import pickle
 import threading
@@ -7,11 +8,14 @@ import time
 
 import numpy as np
 import pytest
+from code_points import some_code_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigpt
 from minigpt import MinigptError, WordPieceTokenizer
+from minigpt.data.packages import package_files
+from minigpt.sentences import MINILM_FILES, MINILM_PACKAGE
 from minigpt.tokenizers import AddedToken, wordpiece, wordpiece_training
 from minigpt.tokenizers.basic import Basic
 from minigpt.tokenizers.templates import bert_template
@@ -36,6 +40,7 @@ PIECES = [
     "do",
     "not",
 ]
+VOCAB_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of BERT's vocab.txt
 VOCAB = {piece: i for i, piece in enumerate(PIECES)}
 ADDED = [AddedToken(token, i) for i, token in enumerate(SPECIAL)]
 AROUND = bert_template(("[CLS]", 2), ("[SEP]", 3))
@@ -484,7 +489,9 @@ TEXTS = st.lists(st.sampled_from(CHUNKS), max_size=20).map("".join) | st.text()
 def theirs():
     """Ours and `tokenizers`' of the same JSON."""
     tokenizers = pytest.importorskip("tokenizers")
-    return [(tokenizer, tokenizers.Tokenizer.from_str(tokenizer.to_json())) for tokenizer in OTHERS]
+    added = {"added": [*LETTERS.added.tokens, *WORDS], "post_processor": LETTERS.template.source}
+    cased = [WordPieceTokenizer(LETTERS.model_vocab, basic=Basic(lowercase), **added) for lowercase in (False, True)]
+    return [(tokenizer, tokenizers.Tokenizer.from_str(tokenizer.to_json())) for tokenizer in [*OTHERS, *cased]]
 
 
 @pytest.mark.parity
@@ -517,6 +524,98 @@ def test_pairs_are_those_of_tokenizers(theirs, text, pair, max_length):
     encoding = ours.encoding(text, pair, max_length=max_length)
     assert encoding.ids.tolist() == expected.ids and encoding.token_type_ids.tolist() == expected.type_ids
     assert [tuple(span) for span in encoding.offsets.tolist()] == expected.offsets
+
+
+LETTERS = WordPieceTokenizer.train("q x f o w u i c k é 中文 n e r y abc abc", 40)
+FLAGS = [  # of added tokens, in all their sorts
+    ("New York", {"normalized": True, "special": False}),
+    ("École", {"normalized": True, "special": False}),
+    ("[L]", {"lstrip": True}),
+    ("[R]", {"rstrip": True, "normalized": True}),
+    ("中文", {"special": False}),
+    ("fox", {"single_word": True, "normalized": True, "special": False}),
+    ("中x", {"normalized": True, "special": False}),
+    ("quick", {"single_word": True, "special": False}),
+]
+WORDS = [AddedToken(content, LETTERS.vocab_size + i, **flags) for i, (content, flags) in enumerate(FLAGS)]
+PARTS = [
+    "new york",
+    "ÉCOLE",
+    "école",
+    "e\u0301cole",
+    "NEW  YORK",
+    "中",
+    "文",
+    "x",
+    "foxes",
+    " quick",
+    "quick_",
+    "[l]",
+    "[r]",
+]
+PARTS += [*(content for content, _ in FLAGS), " ", "  ", "\n", "\0", "\u200b", "\u0301", "é", "a", ".", "[CLS]"]
+
+
+@pytest.mark.parity
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(PARTS), max_size=8).map("".join), st.booleans(), st.booleans())
+def test_added_tokens_are_found_as_in_tokenizers(theirs, text, special, lowercase):
+    ours, other = theirs[len(OTHERS) + lowercase]
+    other.encode_special_tokens = not special
+    expected = other.encode(text, add_special_tokens=special)
+    encoding = ours.encoding(text, special=special)
+    assert ours.encode(text, special).tolist() == encoding.ids.tolist() == expected.ids
+    assert [tuple(span) for span in encoding.offsets.tolist()] == expected.offsets
+
+
+@pytest.fixture(scope="module")
+def real():
+    """BERT's real vocabulary: ours, and `tokenizers`' of the file as it is."""
+    tokenizers = pytest.importorskip("tokenizers")
+    try:
+        folder = package_files(MINILM_PACKAGE, MINILM_FILES, say=lambda line: None)
+    except MinigptError as error:
+        pytest.skip(str(error))
+    other = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    other.no_truncation()
+    other.no_padding()
+    return minigpt.load_tokenizer(folder), other
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@settings(deadline=None, max_examples=2000)
+@given(TEXTS, st.booleans())
+def test_the_real_vocabulary_gives_the_ids_of_tokenizers(real, text, special):
+    ours, other = real
+    other.encode_special_tokens = not special
+    expected = other.encode(text, add_special_tokens=special)
+    encoding = ours.encoding(text, special=special)
+    assert ours.encode(text, special).tolist() == encoding.ids.tolist() == expected.ids
+    assert [tuple(span) for span in encoding.offsets.tolist()] == expected.offsets
+    assert ours.decode(expected.ids) == other.decode(expected.ids, skip_special_tokens=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_the_real_vocabulary_on_every_code_point(real):
+    ours, other = real
+    other.encode_special_tokens = True
+    codes = some_code_points()
+    for start in range(0, len(codes), 64):
+        text = "\n".join(f"{chr(code)} a{chr(code)}b" for code in codes[start : start + 64])
+        expected = other.encode(text, add_special_tokens=False)
+        assert ours.encode(text).tolist() == expected.ids, hex(codes[start])
+        assert [tuple(span) for span in ours.pieces(text)[1].tolist()] == expected.offsets, hex(codes[start])
+
+
+@pytest.mark.slow
+def test_the_real_vocabulary_as_it_was_published(real):
+    """Written as vocab.txt, and some words by its pieces."""
+    ours, _ = real
+    assert hashlib.sha256(ours.files()["vocab.txt"].encode()).hexdigest() == VOCAB_SHA256
+    tokens = ours.tokens("Unaffable BERT doesn't tokenize café")
+    assert tokens == ["una", "##ffa", "##ble", "bert", "doesn", "'", "t", "token", "##ize", "cafe"]
 
 
 @pytest.mark.parity
