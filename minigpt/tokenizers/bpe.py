@@ -221,6 +221,13 @@ class BPETokenizer(PieceTokenizer):
         older = (json.dumps(self.model_vocab, ensure_ascii=False), f"#version: 0.2\n{merges}")
         return super().files() | dict(zip(self.FILES, older))
 
+    def check_config(self, config):
+        """MinigptError where a tokenizer_config.json disagrees, of a class that goes by it."""
+        name = config.text("tokenizer_class", default=None) or ""
+        prefix = config.flag("add_prefix_space", default=self.add_prefix_space)
+        if name.startswith(("GPT2", "Roberta")) and prefix != self.add_prefix_space:
+            raise MinigptError(f"{config.where}: add_prefix_space is {prefix}, tokenizer.json says otherwise")
+
     @classmethod
     def from_files(cls, vocab, merges, **arguments):
         """A tokenizer of two files, GPT-2's encoder.json and vocab.bpe, which are called vocab.json

@@ -52,10 +52,11 @@ def read_folder(directory, kinds):
 def read_files(directory, kinds):
     """read_folder, without the max_length."""
     config, named = read_special_tokens(directory)
-    try:
-        return read_huggingface(read_json(directory / FILE), kinds, named)
-    except Missing:
-        pass
+    with contextlib.suppress(Missing):
+        tokenizer = read_huggingface(read_json(directory / FILE), kinds, named)
+        if config is not None:
+            tokenizer.check_config(config)
+        return tokenizer
     for kind in kinds.values():
         if (directory / kind.FILES[0]).exists():
             return kind.from_folder(directory, config, *named)

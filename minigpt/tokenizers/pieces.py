@@ -214,6 +214,11 @@ class PieceTokenizer(Tokenizer):
             text = str(error)
             raise MinigptError(text if text.startswith(str(values.where)) else f"{values.where}: {text}") from None
 
+    def check_config(self, config):
+        """MinigptError where files.Values of a tokenizer_config.json want another tokenizer than
+        the tokenizer.json beside it.
+        """
+
     def files(self):
         """name -> text of the files that `save` writes."""
         config = {"tokenizer_class": self.tokenizer_class}

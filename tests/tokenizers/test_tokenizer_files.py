@@ -284,3 +284,17 @@ def test_bert_template_around_bpe():
     assert tokenizer.encoding("a", "b", special=False).token_type_ids.tolist() == [0, 1]
     with pytest.raises(MinigptError, match="max_length is 2, it must be a whole number of at least 3"):
         tokenizer.encoding("a", "b", max_length=2)
+
+
+@pytest.mark.parametrize("name", ["GPT2TokenizerFast", "RobertaTokenizer", "PreTrainedTokenizerFast", None])
+def test_a_config_that_disagrees_is_refused_where_its_class_goes_by_it(tmp_path, name):
+    GPT2_LIKE.save(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps({"tokenizer_class": name, "add_prefix_space": False}))
+    assert minigpt.load_tokenizer(tmp_path).values() == GPT2_LIKE.values()
+    config.write_text(json.dumps({"tokenizer_class": name, "add_prefix_space": True}))
+    if name in (None, "PreTrainedTokenizerFast"):
+        assert minigpt.load_tokenizer(tmp_path).values() == GPT2_LIKE.values()
+    else:
+        with pytest.raises(MinigptError, match=r"add_prefix_space is True, tokenizer\.json says otherwise"):
+            minigpt.load_tokenizer(tmp_path)
