@@ -315,6 +315,7 @@ READERS = {  # what makes the files, and the functions that read them
     "text": (
         make_text,
         lambda d: read_text(d / "text.txt"),
+        lambda d: cli.pretrain.read_documents([d / "text.txt"]),
         lambda d: command("tokenize", "train", "--data", d / "text.txt", "--vocab-size", 270, "--out", d / "new"),
         lambda d: (make_bpe(d), command("tokenize", "encode", "--tokenizer", d, d / "text.txt")),
     ),

@@ -21,9 +21,10 @@ class NextSentence(MaskedLM):
     Its batches hold ids, token_type_ids (0 for [CLS] A [SEP], 1 for B [SEP]) and targets (B, T),
     and next_sentence (B,). Its texts are Documents. A begins with a sentence and has a quarter to
     three quarters of the row; it ends with a sentence, unless none ends there. B begins where A
-    ends, or with a sentence elsewhere, and is cut where the row ends: all rows are full, none has
-    padding. Elsewhere is another document, as in BERT's code; of a single one, a place outside the
-    row's own text. No segment reaches over the end of a document.
+    ends and is cut where the row ends: all rows are full, none has padding. From elsewhere is what
+    would be B of another row, so that it begins as often with a sentence, and nothing but what the
+    segments say tells the two apart: of another document, as in BERT's code, or of a single one
+    outside the row's own text. No segment reaches over the end of a document.
     """
 
     name = "next_sentence"
@@ -40,20 +41,32 @@ class NextSentence(MaskedLM):
             longest = int((tokens.ends - tokens.starts).max())
             raise MinigptError(
                 f"{name}: the longest document has {longest} tokens, "
-                f"at least {self.room} are needed for a sequence of {self.length}"
+                f"at least {self.extent} are needed for a sequence of {self.length}"
             )
         first, last = self.own(tokens, places, places)
         if (last - first == len(places)).any():
             raise MinigptError(f"{name}: too short to draw a second segment from elsewhere than behind the first")
         check_vocabulary(tokens.tokens, vocab_size, self.tokenizer, name)
 
+    @property
+    def least(self):
+        """How many tokens A and B have at least: a quarter of the row."""
+        return max(1, self.room // 4)
+
+    @property
+    def extent(self):
+        """How many tokens there must be from where a row may begin, so that its B may be another
+        row's: both A and B as long as they get.
+        """
+        return 2 * (self.room - self.least)
+
     def places(self, documents):
-        """Where a row may begin: the sentences with room for a full one before their document ends
-        -> (W,) in rising order.
+        """Where a row may begin: the sentences with as many tokens behind them in their document as
+        `extent` says -> (W,) in rising order.
         """
         sentences = documents.sentences
         ends = documents.ends[np.searchsorted(documents.starts, sentences, side="right") - 1]
-        return sentences[ends - sentences >= self.room]
+        return sentences[ends - sentences >= self.extent]
 
     def own(self, documents, places, starts):
         """Which places are too near to those where rows start: all of their document, or of a
@@ -63,7 +76,7 @@ class NextSentence(MaskedLM):
         bounds = np.searchsorted(places, np.append(documents.starts, len(documents.tokens)))
         if np.count_nonzero(np.diff(bounds)) > 1:
             return bounds[own], bounds[own + 1]
-        return np.searchsorted(places, starts - self.room + 1), np.searchsorted(places, starts + self.room)
+        return np.searchsorted(places, starts - self.extent + 1), np.searchsorted(places, starts + self.room)
 
     def any_places(self, tokens, rows, rng):
         """Where so many rows begin, drawn at random -> (rows,) array."""
@@ -91,6 +104,7 @@ class NextSentence(MaskedLM):
         first, last = self.own(documents, candidates, places)
         other = (decisions[:, 2] * (len(candidates) - (last - first))).astype(np.int64)
         elsewhere = candidates[np.where(other < first, other, other + last - first)]
+        elsewhere += self.cut(documents, elsewhere, decisions[:, 1])
         begins = np.where(label == FOLLOWS, ends, elsewhere)  # of B
         time = np.arange(self.length)
         behind = time - (ends - places + 2)[:, None]  # (B, T) place in B; -1 at the first [SEP]
@@ -105,7 +119,7 @@ class NextSentence(MaskedLM):
         """How many tokens A has: share (B,), from 0 to 1, of what it may have; then back to where a
         sentence ends, or else on to it, where that leaves A and B their quarters -> (B,).
         """
-        least = max(1, self.room // 4)
+        least = self.least
         length = least + (share * (self.room - 2 * least + 1)).astype(np.int64)
         after = np.searchsorted(documents.sentences, places + length, side="right")
         back, on = (np.append(documents.sentences, 2**40)[i] - places for i in (after - 1, after))
