@@ -59,6 +59,14 @@ def test_every_parameter_has_a_name_and_the_tied_table_has_one(tie_embeddings, r
     assert names & {*untied, f"{LM}.bias"} == ({f"{LM}.bias"} if tie_embeddings else untied)
 
 
+@EVERY_HEAD
+def test_a_model_without_a_head_is_written_without_the_prefix_as_theirs(head, rng):
+    model = small_bert(rng, head=head)
+    names = minigpt.to_huggingface_names(model, model.parameters)
+    assert any(name.startswith("bert.") for name in names) == (head is not None)
+    assert ("pooler.dense.bias" in names) == (head is None)
+
+
 def test_a_generation_config_of_another_model_does_not_stay(tmp_path, rng):
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 50256}')
     minigpt.to_huggingface(small_bert(rng), tmp_path)
@@ -334,6 +342,8 @@ def test_a_config_of_sizes_alone_has_the_defaults_of_theirs(tmp_path, rng):
 
 
 def test_dropouts_that_differ_and_keys_without_a_meaning_here_are_told(tmp_path, rng):
+    said = []
+
     def told(**changes):
         said = []
         rewrite(tmp_path, **changes)
@@ -345,6 +355,8 @@ def test_dropouts_that_differ_and_keys_without_a_meaning_here_are_told(tmp_path,
     (message,) = told(classifier_dropout=0.5)
     dropouts = "hidden_dropout_prob 0.25, attention_probs_dropout_prob 0.25, classifier_dropout 0.5"
     assert f"{dropouts}; the model has one dropout, 0.25" in message
+    assert minigpt.from_huggingface(tmp_path, "question_answering", say=said.append).config.dropout == 0.25
+    assert not any("one dropout" in message for message in said)  # it has no classifier
     rewrite(tmp_path, classifier_dropout=None, gradient_checkpointing=True, sep_token_id=3, chunk_size_feed_forward=2)
     (message,) = told(rope_theta=10.0, alibi=True)
     assert message.endswith("config.json: nothing is made of 'rope_theta', 'alibi'")
