@@ -7,7 +7,7 @@ from dataclasses import fields
 from minigpt.errors import MinigptError
 from minigpt.files import Values
 from minigpt.hub.names import Row, Table
-from minigpt.hub.settings import NO_TOKENS, activation, activation_name, layers, one_dropout
+from minigpt.hub.settings import NO_TOKENS, activation, activation_name, layers, one_dropout, tell_unread
 from minigpt.models.gpt import GPT, GPTConfig
 
 MODEL = GPT
@@ -43,6 +43,11 @@ FIXED = {  # of a GPT2Config: what our GPT computes
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
 }
+READ = {  # keys that are read here, and those of heads and of a precision that our GPT has not
+    *(*DROPOUTS, *FIXED, "activation_function", "n_ctx", "n_embd", "n_head", "n_inner", "n_layer", "n_positions"),
+    *("reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"),
+    *("summary_type", "summary_use_proj", "tie_word_embeddings", "vocab_size"),
+}
 
 
 def read_config(values, tensors, say):
@@ -52,6 +57,7 @@ def read_config(values, tensors, say):
     """
     for key, computed in FIXED.items():
         values.one_of(key, [computed], default=computed)
+    tell_unread(values, READ, say)
     n_embd = values.whole("n_embd", at_least=1)
     values.one_of("n_inner", [4 * n_embd], default=None)
     settings = {

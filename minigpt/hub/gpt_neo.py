@@ -4,7 +4,7 @@ from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.files import Values
 from minigpt.hub.names import Row, Table
-from minigpt.hub.settings import NO_TOKENS, activation, activation_name, layers, one_dropout
+from minigpt.hub.settings import NO_TOKENS, activation, activation_name, layers, one_dropout, tell_unread
 from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 
 MODEL = GPTNeo
@@ -35,6 +35,12 @@ TABLE = Table(
 HEADS, GENERATES = None, True
 DROPOUTS = ("resid_dropout", "embed_dropout", "attention_dropout")  # ours is one: the first of them
 EPSILON = 1e-5  # of LayerNorm: what our GPTNeo computes
+READ = {  # keys that are read here, and one of a head that our GPTNeo has not
+    *(*DROPOUTS, "activation_function", "attention_layers", "attention_types", "classifier_dropout", "hidden_size"),
+    *("intermediate_size", "layer_norm_epsilon", "max_position_embeddings", "num_heads", "num_layers"),
+    *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
+    *("tie_word_embeddings", "vocab_size", "window_size"),
+}
 
 
 def read_config(values, tensors, say):
@@ -43,6 +49,7 @@ def read_config(values, tensors, say):
     MinigptError for a setting that is missing, impossible, or not what our GPTNeo computes.
     """
     values.one_of("layer_norm_epsilon", [EPSILON], default=EPSILON)
+    tell_unread(values, READ, say)
     num_layers = layers(values, "num_layers", len(tensors))
     settings = {
         "vocab_size": values.whole("vocab_size"),

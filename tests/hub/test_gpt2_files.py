@@ -124,6 +124,17 @@ def test_unequal_dropouts_are_loaded_and_told(tmp_path, rng):
     assert "resid_pdrop 0.25, embd_pdrop 0.25, attn_pdrop 0.5; the model has one dropout, 0.25" in message
 
 
+def test_keys_without_a_meaning_here_are_told_and_quantized_weights_refused(tmp_path, rng):
+    said = []
+    minigpt.to_huggingface(small_gpt(rng), tmp_path)
+    rewrite(tmp_path, n_ctx=7, task_specific_params={}, rope_theta=1.0)
+    minigpt.from_huggingface(tmp_path, say=said.append)
+    assert len(said) == 1 and said[0].endswith("config.json: nothing is made of 'rope_theta'")
+    rewrite(tmp_path, quantization_config={"bits": 8})
+    with pytest.raises(MinigptError, match="quantization_config is there, quantized weights can't be read"):
+        minigpt.from_huggingface(tmp_path)
+
+
 def test_without_say_it_is_told_on_standard_error(tmp_path, rng, capsys):
     minigpt.to_huggingface(small_gpt(rng), tmp_path)
     rewrite(tmp_path, attn_pdrop=0.5)
