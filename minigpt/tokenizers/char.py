@@ -48,6 +48,8 @@ class CharTokenizer(Tokenizer):
         """Text -> ids (N,) int64; there are no special ones. MinigptError names the first character
         that is not in the vocabulary, and where.
         """
+        if not isinstance(text, str):
+            raise MinigptError(f"text is {shortened(text)}, it must be a string")
         try:
             return np.array([self._ids[c] for c in text], np.int64)
         except KeyError:

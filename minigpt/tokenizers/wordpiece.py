@@ -25,6 +25,7 @@ Sources: Schuster and Nakajima 2012 (Japanese and Korean voice search), section 
 
 import functools
 import json
+from array import array
 
 import numpy as np
 
@@ -85,11 +86,7 @@ class WordPieceTokenizer(PieceTokenizer):
 
     def chunk_ids(self, chunk):
         """Ids of one of basic's chunks, as bytes of int64."""
-        return np.array([i for word in words_of(chunk) for i in self.word_ids(word)], np.int64).tobytes()
-
-    def word_ids(self, word):
-        """Ids of one word, a list."""
-        return [i for i, _ in self.word_pieces(word)]
+        return array("q", [i for word in words_of(chunk) for i, _ in self.word_pieces(word)]).tobytes()
 
     def word_pieces(self, word):
         """One word -> [(id, where in the word the piece ends)]."""
@@ -202,8 +199,8 @@ class WordPieceTokenizer(PieceTokenizer):
     @classmethod
     def train(cls, text, vocab_size, special_tokens=SPECIAL, *, lowercase=True, strip_accents=None,
               handle_chinese_chars=True, min_frequency=1, limit_alphabet=None):  # fmt: skip
-        """The tokenizer of a text, with vocab_size tokens, or less where the text has no more pairs
-        of pieces to join, see wordpiece_training.
+        """The tokenizer of a text, or an iterable of texts, with vocab_size tokens, or less where
+        the text has no more pairs of pieces to join, see wordpiece_training.
 
         special_tokens: they come first, with those for what BERT has roles for by their usual
         spelling; lowercase, strip_accents, handle_chinese_chars: as Basic has them; min_frequency:

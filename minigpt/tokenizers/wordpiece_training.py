@@ -21,9 +21,10 @@ from collections import Counter
 
 from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
-from minigpt.tokenizers.added import AddedToken, AddedTokens, refuse_halves
+from minigpt.tokenizers.added import AddedToken, AddedTokens
 from minigpt.tokenizers.base import checked_text
 from minigpt.tokenizers.basic import Basic, blocks, chunks, words_of
+from minigpt.tokenizers.bpe_training import checked_special
 from minigpt.tokenizers.pair_merging import learn_merges
 from minigpt.tokenizers.pieces import usual_roles
 from minigpt.tokenizers.templates import bert_template
@@ -33,16 +34,16 @@ PREFIX = "##"
 BASIC = Basic()
 
 
-def train(text, vocab_size, special_tokens=SPECIAL, basic=BASIC, *, min_frequency=1, limit_alphabet=None):
-    """Arguments of WordPieceTokenizer for a text, see WordPieceTokenizer.train."""
+def train(texts, vocab_size, special_tokens=SPECIAL, basic=BASIC, *, min_frequency=1, limit_alphabet=None):
+    """Arguments of WordPieceTokenizer for texts, see WordPieceTokenizer.train."""
     whole("vocab_size", vocab_size, at_least=1)
     whole("min_frequency", min_frequency, at_least=0)
-    special = checked_special(special_tokens)
+    special = AddedTokens([AddedToken(token, i) for i, token in enumerate(checked_special(special_tokens))])
     roles = usual_roles(special)
     if "unk" not in roles:
         names = ", ".join(map(shortened, special.by_content)) or "none"
         raise MinigptError(f"special_tokens are {names}; '[UNK]' must be among them, for words that can't be written")
-    counts = count_words(text, basic)
+    counts = count_words(texts, basic)
     tokens = [*special.by_content]
     words = add_alphabet(tokens, counts, limit_alphabet)
     if vocab_size < len(tokens):
@@ -58,22 +59,12 @@ def train(text, vocab_size, special_tokens=SPECIAL, basic=BASIC, *, min_frequenc
     return {"vocab": vocab, "added": special.tokens, "unk_token": roles["unk"], "post_processor": around}
 
 
-def checked_special(special_tokens):
-    """Special tokens, texts, as AddedTokens with the first ids. MinigptError for what is none."""
-    if isinstance(special_tokens, str):
-        raise MinigptError(f"special_tokens is {shortened(special_tokens)}, it must be a list of strings")
-    for token in (special_tokens := list(special_tokens)):
-        if not isinstance(token, str) or not token:
-            raise MinigptError(f"a special token is {shortened(token)}, it must be a string of at least 1 character")
-    refuse_halves(special_tokens, "special_tokens")
-    return AddedTokens([AddedToken(token, i) for i, token in enumerate(special_tokens)])
-
-
-def count_words(text, basic):
-    """word -> how often it stands in the normalised text."""
+def count_words(texts, basic):
+    """A text, or an iterable of texts -> Counter of the words that they have when normalised."""
     found, counts = Counter(), Counter()
-    for block in blocks(basic.normalize(checked_text(text))):
-        found.update(chunks(block))
+    for text in [texts] if isinstance(texts, str | bytes) or not hasattr(texts, "__iter__") else texts:
+        for block in blocks(basic.normalize(checked_text(text))):
+            found.update(chunks(block))
     for chunk, count in found.items():
         for word in words_of(chunk):
             counts[word] += count

@@ -164,3 +164,10 @@ def test_added_tokens_refuse(token, message):
 def test_special_ids_can_not_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         AddedTokens([AddedToken("a", 0)]).special_ids[0] = 1
+
+
+@pytest.mark.parametrize("text", [None, 5, b"a", ["a"]])
+def test_encode_refuses_what_is_no_text(tokenizer, text):
+    for encode in (tokenizer.encode, tokenizer.encoding):
+        with pytest.raises(MinigptError, match="it must be a string"):
+            encode(text)

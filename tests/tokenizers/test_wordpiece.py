@@ -274,6 +274,11 @@ def test_trained_vocabulary():
     assert TRAINED.tokens("fox", True) == ["[CLS]", "fox", "[SEP]"]
 
 
+def test_training_on_many_texts():
+    lines = TEXT.splitlines()
+    assert WordPieceTokenizer.train(iter(lines), 150).vocab == WordPieceTokenizer.train("\n".join(lines), 150).vocab
+
+
 def test_training_ends_where_nothing_is_left_to_join():
     tokenizer = WordPieceTokenizer.train("ab ab cd", 1000)
     assert list(tokenizer.vocab)[5:] == ["a", "b", "c", "d", "##b", "##d", "ab", "cd"]
@@ -310,9 +315,10 @@ def test_special_tokens_of_ones_own():
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"vocab_size": 2.5}, "vocab_size is 2.5"),
         ({"text": None}, "text is None"),
+        ({"text": b"the"}, "text is b'the'"),
         ({"text": "\udc00"}, "half of a UTF-16 pair"),
         ({"special_tokens": "[UNK]"}, "must be a list"),
-        ({"special_tokens": ["[UNK]", ""]}, "a special token is ''"),
+        ({"special_tokens": ["[UNK]", ""]}, r"special_tokens\[1\] is ''"),
         ({"special_tokens": ["[UNK]", "\ud800"]}, "half of a UTF-16 pair"),
         ({"special_tokens": ["[UNK]", "[UNK]"]}, "stands twice"),
         ({"special_tokens": ["[CLS]"]}, r"'\[UNK\]' must be among them"),
