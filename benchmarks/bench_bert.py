@@ -84,7 +84,7 @@ def our_step(size, kind):
     keep_freed_memory()
     config, rows, length, _ = SIZES[size]
     shards = min(common.available_cores(), rows)
-    training = TrainConfig(steps=1_000_000, batch_size=rows, shards=shards, weight_decay=0.1)
+    training = TrainConfig(steps=1_000_000, batch_size=rows, shards=shards, optimizer="adamw", weight_decay=0.1)
     objective = Objective(config, length, kind)
     trainer = Trainer(BERT(config), None, None, config=training, out="unused", objective=objective, threads=shards,
                       bar=False)  # fmt: skip

@@ -61,14 +61,16 @@ def normal_cdf(x):
     Shapes, dtypes and accuracy as for erf.
     """
     x = np.asarray(x)
-    y = centre_float32(x) if x.dtype == np.float32 else erf(x * SQRT_HALF) * 0.5  # Phi(x) - 1/2
+    if x.dtype == np.float32:
+        return centre_float32(x, 0.5)
+    y = erf(x * SQRT_HALF) * 0.5  # Phi(x) - 1/2
     y += 0.5
     return y
 
 
-def centre_float32(x):
-    """Phi(x) - 1/2 = erf(x / sqrt(2)) / 2 in float32: one rational function, a block of x at a
-    time, in as few passes as may be.
+def centre_float32(x, shift=0.0):
+    """Phi(x) - 1/2 = erf(x / sqrt(2)) / 2 in float32, with something added: one rational function,
+    a block of x at a time, in as few passes as may be.
     """
     y = np.empty(x.shape, x.dtype)
     flat, out = x.reshape(-1), y.reshape(-1)
@@ -84,6 +86,8 @@ def centre_float32(x):
         horner_on(q, CENTRE[1][1:], x2)
         block /= q
         block *= clipped
+        if shift:
+            block += shift
     return y
 
 
