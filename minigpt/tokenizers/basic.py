@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.checks import flag, shortened
+from minigpt.errors import MinigptError
 from minigpt.tokenizers import unicode_tables as tables
 from minigpt.tokenizers.added import pattern
 from minigpt.tokenizers.unicode_tables import in_class
@@ -103,6 +105,16 @@ class Basic(NamedTuple):
     def words(self, text):
         """Text -> its words and punctuation, normalised, a list."""
         return [word for chunk in chunks(self.normalize(text)) for word in words_of(chunk)]
+
+
+def checked_basic(basic):
+    """A Basic as it is. MinigptError for what is none, or a setting that is not true or false."""
+    if not isinstance(basic, Basic):
+        raise MinigptError(f"basic is {shortened(basic)}, it must be a Basic")
+    for name, value in basic._asdict().items():
+        if not (name == "strip_accents" and value is None):
+            flag(name, value)
+    return basic
 
 
 def blocks(text):

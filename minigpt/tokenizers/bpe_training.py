@@ -34,7 +34,7 @@ def learn_bpe(texts, vocab_size, special_tokens, min_frequency, add_prefix_space
 
 def checked_special(tokens):
     """Special tokens as a tuple. MinigptError for one that is no text, empty, or stands twice."""
-    if isinstance(tokens, str):
+    if isinstance(tokens, str) or not hasattr(tokens, "__iter__"):
         raise MinigptError(f"special_tokens is {shortened(tokens)}, it must be a list of strings")
     tokens = tuple(tokens)
     for i, token in enumerate(tokens):

@@ -77,19 +77,22 @@ def merge_pair(word, pair, new, count, totals, found, w):
     pairs beside it; found: the words of each pair that is made.
     """
     a, b = pair
-    i, end = 0, len(word) - 1
+    merged, i, end = [], 0, len(word)
     while i < end:
-        if word[i] == a and word[i + 1] == b:
-            word[i : i + 2] = [new]
-            end -= 1
-            if i:
-                before = word[i - 1]
+        if word[i] == a and i + 1 < end and word[i + 1] == b:
+            if merged:
+                before = merged[-1]
                 totals[before, a] -= count
                 totals[before, new] += count
                 found[before, new].add(w)
+            merged.append(new)
+            i += 2
             if i < end:
-                after = word[i + 1]
+                after = word[i]
                 totals[b, after] -= count
                 totals[new, after] += count
                 found[new, after].add(w)
-        i += 1
+        else:
+            merged.append(word[i])
+            i += 1
+    word[:] = merged

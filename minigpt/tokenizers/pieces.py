@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from minigpt.checks import shortened
+from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.files import parse_json
 from minigpt.tokenizers.added import LARGEST_VOCABULARY, AddedToken, AddedTokens, read_added_tokens, refuse_halves
@@ -53,7 +53,7 @@ class PieceTokenizer(Tokenizer):
         roles: role -> special token, those that are not named by their usual spelling. MinigptError
         where they don't go together.
         """
-        self.model_vocab = vocab
+        self.model_vocab = vocab = own_vocab(vocab)
         self.added = AddedTokens(added)
         self.vocab = merged_vocab(vocab, self.added)
         self.added.normalize_with(self.normalize)
@@ -225,6 +225,20 @@ class PieceTokenizer(Tokenizer):
         config |= {f"{role}_token": self.roles[role] for role in ROLES if role in self.roles}
         config |= {"clean_up_tokenization_spaces": False}
         return {"tokenizer.json": self.to_json(), "tokenizer_config.json": json.dumps(config, indent=1)}
+
+
+def own_vocab(vocab):
+    """token -> id as it is, ids as plain ints. MinigptError for a token that is no text, or an id
+    that is no whole number.
+    """
+    if not isinstance(vocab, dict):
+        raise MinigptError(f"vocab is {shortened(vocab)}, it must be a dict, token -> id")
+    if all(type(token) is str and type(number) is int and number >= 0 for token, number in vocab.items()):
+        return vocab
+    for token in vocab:
+        if not isinstance(token, str):
+            raise MinigptError(f"a token of vocab is {shortened(token)}, it must be a string")
+    return {token: whole(f"the id of {shortened(token)}", number, at_least=0) for token, number in vocab.items()}
 
 
 def merged_vocab(vocab, added):

@@ -31,9 +31,10 @@ import numpy as np
 
 from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
+from minigpt.files import kind
 from minigpt.tokenizers.added import pattern
 from minigpt.tokenizers.base import Stream, checked_ids
-from minigpt.tokenizers.basic import CHUNKS, WORDS, Basic, blocks, chunks, words_of
+from minigpt.tokenizers.basic import CHUNKS, WORDS, Basic, blocks, checked_basic, chunks, words_of
 from minigpt.tokenizers.pieces import PieceTokenizer
 from minigpt.tokenizers.wordpiece_files import folder_arguments, older_files, read_vocab_text, read_wordpiece
 from minigpt.tokenizers.wordpiece_training import SPECIAL, train
@@ -55,9 +56,13 @@ class WordPieceTokenizer(PieceTokenizer):
         spaces before punctuation, None: tokens as they are, with spaces between; the others as
         PieceTokenizer has them. MinigptError where they don't go together.
         """
-        self.basic, self.unk_token, self.prefix, self.cleanup = basic or Basic(), unk_token, prefix, cleanup
+        self.basic = checked_basic(basic or Basic())
+        self.unk_token = kind("unk_token", unk_token, str, words="a string")
+        self.prefix = kind("prefix", prefix, str, words="a string")
+        self.cleanup = cleanup
         self.longest_word = whole("max_input_chars_per_word", max_input_chars_per_word, at_least=0)
         super().__init__(vocab, added, post_processor=post_processor, roles=roles)
+        vocab = self.model_vocab
         if unk_token not in vocab:
             raise MinigptError(f"unk_token is {shortened(unk_token)}, it must be in the vocabulary")
         self._unknown = vocab[unk_token]
@@ -208,7 +213,7 @@ class WordPieceTokenizer(PieceTokenizer):
         most frequent, None for all. MinigptError for a vocabulary that is too small for the
         characters.
         """
-        basic = Basic(lowercase, strip_accents, handle_chinese_chars=handle_chinese_chars)
+        basic = checked_basic(Basic(lowercase, strip_accents, handle_chinese_chars=handle_chinese_chars))
         limits = {"min_frequency": min_frequency, "limit_alphabet": limit_alphabet}
         return cls(**train(text, vocab_size, special_tokens, basic, **limits), basic=basic)
 

@@ -1,4 +1,5 @@
 import doctest
+import time
 from collections import Counter
 from itertools import pairwise
 
@@ -65,3 +66,10 @@ def test_least_frequency_ends_training(least, merges):
 def test_a_vocabulary_that_is_full_gets_no_merges():
     assert learn_merges([[0, 1]], [1], ["a", "b"], 2) == []
     assert learn_merges([], [], ["a", "b"], 9) == []
+
+
+def test_a_long_word_takes_little_time():
+    start = time.perf_counter()
+    words = [[0, 1] * 100_000]
+    assert learn_merges(words, [1], ["a", "b"], 12)[:2] == [(0, 1), (2, 2)] and len(words[0]) < 500
+    assert time.perf_counter() - start < 5
