@@ -50,34 +50,20 @@ PRESETS = {
     ),
 }
 
-# Pre-training on tiny Shakespeare: family -> name -> (fields of the model's config, what makes the
-# batches: pieces, length of a row, share of masks; fields of TrainConfig)
+# Pre-training on tiny Shakespeare: family -> name -> (fields of the model's config, settings of
+# tokenizer and objective, fields of TrainConfig)
 ENCODER = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 128}
-SHORT_FIRST = {"sequence_length": 64, "short_length": 16, "short_share": 0.4, "mask_rate": 0.3}
-ENCODER_MUON = MUON | {
-    "lr": 1e-3,
-    "muon_lr": 0.02,
-    "warmup": 50,
-    "batch_size": 16,
-    "steps": 3000,
-    "eval_interval": 1000,
-    "save_interval": 1000,
-}
-PRETRAINING_PRESETS = {
-    "bert": {
-        "quick": (
-            ENCODER,
-            SHORT_FIRST | {"tokenizer_vocab_size": 400},
-            ENCODER_MUON | {"steps": 800, "eval_interval": 400, "save_interval": 800},
-        ),
-        "default": (ENCODER, SHORT_FIRST | {"tokenizer_vocab_size": 400}, ENCODER_MUON),
-    },
-    "roberta": {
-        "quick": (
-            ENCODER,
-            SHORT_FIRST | {"tokenizer_vocab_size": 500},
-            ENCODER_MUON | {"steps": 800, "eval_interval": 400, "save_interval": 800},
-        ),
-        "default": (ENCODER, SHORT_FIRST | {"tokenizer_vocab_size": 500}, ENCODER_MUON),
-    },
-}
+SHORT_FIRST = {"sequence_length": 64, "short_length": 16, "short_share": 0.3, "mask_rate": 0.3}
+ENCODER_MUON = MUON | {"batch_size": 16, "lr": 1e-3, "muon_lr": 0.02, "warmup": 50}
+
+
+def pretraining_presets(pieces):
+    """The recipes of a family, with so many pieces of text."""
+    objective = SHORT_FIRST | {"tokenizer_vocab_size": pieces}
+    return {
+        "quick": (ENCODER, objective, ENCODER_MUON | {"steps": 1000, "eval_interval": 500, "save_interval": 1000}),
+        "default": (ENCODER, objective, ENCODER_MUON | {"steps": 3000, "eval_interval": 1000, "save_interval": 1000}),
+    }
+
+
+PRETRAINING_PRESETS = {family: pretraining_presets(500) for family in ("bert", "roberta")}
