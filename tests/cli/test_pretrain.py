@@ -119,7 +119,7 @@ def test_option_of_pretraining_reaches_the_run(pretrain, tmp_path, option):
 
 def test_plays_of_tiny_shakespeare_are_documents(tmp_path, capsys):
     path = tmp_path / "plays.txt"
-    path.write_text("".join(f"{line}\n{a_text(i, 20)}" for i, line in enumerate(FIRST_LINES.values())), "utf-8")
+    path.write_text("".join(f"{line}\n{a_text(i, 60)}" for i, line in enumerate(FIRST_LINES.values())), "utf-8")
     words = [word for key, value in (TINY | {"steps": 1}).items() for word in (f"--{key}", str(value))]
     assert cli.main(["pretrain", "--data", str(path), "--out", str(tmp_path / "run"), *words]) == 0
     assert "in 9 documents" in capsys.readouterr().out
