@@ -3,6 +3,7 @@ and a wheel lacks no file.
 """
 
 import configparser
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,3 +32,9 @@ def test_a_wheel_has_each_file_of_the_library():
             assert path.with_name("__init__.py").exists(), f"{path.parent} is no package: find: leaves it out"
         elif path.is_file() and path.suffix != ".pyc":
             assert path in packed, f"{path} is not in options.package_data"
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest can't collect two modules of one name from folders that are no packages."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
