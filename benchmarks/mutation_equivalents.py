@@ -86,6 +86,8 @@ EQUIVALENT = {
         "sign = np.where(x.real < 0, -1.0, 1.0)",
         "x.real < 0 -> x.real <= 0",
     ): "erf(0) = 0 = -erf(-0), signs of zero included",
+    ("ops/erf", "", "BLOCK = 1 << 16", "1 -> 2"): SPEED,
+    ("ops/erf", "", "BLOCK = 1 << 16", "16 -> 17"): SPEED,
     ("ops/erf", "erf", "x = x * sign", "x * sign -> x / sign"): SIGN,
     ("ops/erf", "erf", "return y * sign", "y * sign -> y / sign"): SIGN,
     ("ops/erf", "erf", "small = x.real <= 0.46875", "x.real <= 0.46875 -> x.real < 0.46875"): PIECES,
