@@ -1,4 +1,4 @@
-"""BERT's folders, both ways; what `transformers` makes of them is in test_encoder_folders_parity.py."""
+"""BERT's folders, both ways; test_encoder_folders_parity.py: what `transformers` makes of them."""
 
 import json
 import tracemalloc
