@@ -25,8 +25,9 @@ class MaskedLM:
     [CLS] text [SEP], RoBERTa's <s> text </s>. The text of many documents is one row of tokens with
     a separator between two: a window may reach over it, as RoBERTa's do.
 
-    A run may begin with short rows, and many of them, as BERT's did (appendix A.2): in them
-    attention soon learns which positions lie side by side, in long ones it takes many more steps.
+    A run may begin with short rows, and many of them, as BERT's did (appendix A.2), here in stages
+    of twice the length of the one before: in short rows attention soon learns which positions lie
+    side by side, in long ones it takes many more steps.
 
     Each window that is drawn gets new masks (dynamic), or, static, windows stand side by side and
     each has the same masks whenever it is drawn, those of its place and `seed`. A walk's masks are
@@ -41,7 +42,8 @@ class MaskedLM:
     def __init__(self, tokenizer, length, *, mask_rate=RATE, whole_words=False, static=False,
                  short_length=None, short_share=0.0, seed=0):  # fmt: skip
         """tokenizer: gives cls_id, sep_id and what Masking needs; length: T, with the tokens around
-        the text; short_share: of a run's steps, which come first and take rows of short_length.
+        the text; short_share: of a run's steps, which come first, and in equal parts take rows of
+        short_length, of twice that, and so on below length.
         MinigptError for a length without room for a text, and as for Masking.
         """
         self.tokenizer, self.static = tokenizer, flag("static", static)
@@ -51,13 +53,19 @@ class MaskedLM:
         self.masking = Masking(tokenizer, mask_rate, whole_words=whole_words)
         self.held_out_masking = Masking(tokenizer, whole_words=whole_words)
         self.short_share = number("short share", short_share, at_least=0, at_most=1)
-        self.times, self.short = 1, None  # rows drawn for each one asked for; what draws the short ones
+        self.times, self.stages = 1, []  # rows drawn for each one asked for; what draws the short ones
         if self.short_share:
-            options = {"mask_rate": mask_rate, "whole_words": whole_words, "static": static, "seed": seed}
-            self.short = type(self)(tokenizer, whole("short length", short_length, at_most=length), **options)
-            self.short.times = length // short_length
+            self.add_stages(whole("short length", short_length, at_most=length), mask_rate=mask_rate)
         if tokenizer.cls_id is None or tokenizer.sep_id is None:
             raise MinigptError("the tokenizer has no tokens to stand around a text ([CLS] and [SEP], or <s> and </s>)")
+
+    def add_stages(self, length, **options):
+        """Make the objectives of the short rows, from a length on."""
+        options |= {"whole_words": self.masking.continues is not None, "static": self.static, "seed": self.seed}
+        while length < self.length or not self.stages:
+            self.stages.append(type(self)(self.tokenizer, length, **options))
+            self.stages[-1].times = self.length // length
+            length *= 2
 
     @property
     def settings(self):
@@ -68,7 +76,7 @@ class MaskedLM:
             "mask_rate": self.masking.rate,
             "whole_words": self.masking.continues is not None,
             "static": self.static,
-            "short_length": None if self.short is None else self.short.length,
+            "short_length": self.stages[0].length if self.stages else None,
             "short_share": self.short_share,
         }
 
@@ -84,7 +92,10 @@ class MaskedLM:
 
     def at(self, progress):
         """The objective that draws the batches of a step, progress (0 to 1) of a run being done."""
-        return self.short if progress < self.short_share else self
+        if progress < self.short_share:
+            stage = int(progress / self.short_share * len(self.stages))
+            return self.stages[min(stage, len(self.stages) - 1)]
+        return self
 
     def draw(self, tokens, rows, rng):
         """A batch of windows at random places of tokens; rng: a numpy Generator. Short ones come

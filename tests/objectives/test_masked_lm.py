@@ -249,7 +249,10 @@ def test_short_rows_come_first_and_more_of_them(rng, documents, kind):
     options = {"mask_rate": 0.4, "whole_words": True, "static": True, "seed": 3}
     objective = kind(TOKENIZER, 27, short_length=12, short_share=0.25, **options)
     assert objective.at(0.25) is objective and objective.at(0.99) is objective
-    short = objective.at(0.24).draw(text, 5, np.random.default_rng(1))
+    assert [objective.at(progress).length for progress in (0, 0.124, 0.125, 0.249)] == [12, 12, 24, 24]
+    assert [kind(TOKENIZER, 24, short_length=12, short_share=0.5).at(p).length for p in (0, 0.49, 0.5)] == [12, 12, 24]
+    assert objective.at(0.2).draw(text, 5, rng)["ids"].shape == (5, 24)
+    short = objective.at(0.12).draw(text, 5, np.random.default_rng(1))
     assert short["ids"].shape == (10, 12)
     alone = kind(TOKENIZER, 12, **options).draw(text, 10, np.random.default_rng(1))
     assert all((short[name] == alone[name]).all() for name in alone)
