@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.layers.heads import ClassifierCache, FirstTokenClassifierCache, MaskedLMCache, PoolerCache
 from minigpt.layers.shared import NOTHING_SHARED, Shared
@@ -101,13 +102,16 @@ class EncoderModel(Model):
         h, cache = self.hidden(ids, types, rng, shared=Shared(key_mask=mask), keep=keep)
         out, heads = self.heads(h, rng)
         blank = None if mask is None or mask.any(axis=1).all() else ~mask.any(axis=1)  # (B,) texts of padding alone
+        if keep != "nothing":  # the caches hold these two: whoever writes into an output does not change a gradient
+            out = out._replace(hidden=h.copy(), pooled=None if out.pooled is None else out.pooled.copy())
         return without(blank, out), cache._replace(heads=heads, blank=blank)
 
     def backward(self, dout, cache):
         """Gradients of forward: dout, an EncoderOutput of the gradients of its outputs, None for
         zero; its cache -> a fresh dict of gradients, keys and shapes of `parameters`.
 
-        MinigptError for a gradient of an output that the model has not, or of another shape.
+        MinigptError for what is no EncoderOutput, for a gradient of an output that the model has
+        not, or of another shape.
         """
         grads = self.store.zeros_like()
         self.add_backward(grads, without(cache.blank, self.check_gradient(dout, cache)), cache)
@@ -278,6 +282,8 @@ class EncoderModel(Model):
 
     def check_gradient(self, dout, cache):
         """An EncoderOutput of gradients as arrays. MinigptError as for `backward`."""
+        if not isinstance(dout, EncoderOutput):
+            raise MinigptError(f"dout is {shortened(dout)}, it must be an EncoderOutput of gradients, None for zero")
         B, T, C = cache.heads.shape
         c, shapes = self.config, {"hidden": (B, T, C), "pooled": (B, C)}
         shapes |= {"masked_lm": (B, T, c.vocab_size), "next_sentence": (B, 2), "starts": (B, T), "ends": (B, T)}

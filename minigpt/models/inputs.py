@@ -68,14 +68,28 @@ def count_of(name, targets, counts=None):
 
 
 def check_mask(mask, ids, *, name="attention_mask"):
-    """A mask (B, T), 0 at padding, as bools; None stays None. MinigptError where it does not have
-    the ids' shape.
+    """A mask (B, T), 0 at padding and 1 elsewhere, as bools; None stays None. MinigptError where it
+    does not have the ids' shape, and for other values: of a mask that is added to scores, 0 and
+    -10,000, each would mean the opposite.
     """
     if mask is None:
         return None
     mask = as_array(mask, name)
     if mask.shape != ids.shape:
         raise MinigptError(f"{name}: shape is {mask.shape}, that of ids is {ids.shape}")
+    return as_flags(mask, name)
+
+
+def as_flags(mask, name):
+    """A mask of 0 and 1, of whatever dtype, as bools. MinigptError for any other value."""
+    if mask.dtype.kind not in "biuf":
+        raise MinigptError(f"{name}: dtype is {mask.dtype}, a mask holds 0 at padding and 1 elsewhere")
+    if mask.dtype.kind == "b":
+        return mask
+    wrong = (mask != 0) & (mask != 1)
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise MinigptError(f"{name}: value {mask[at]} at {at}, it must be 0 at padding and 1 elsewhere")
     return mask.astype(bool)
 
 
@@ -191,7 +205,7 @@ def check_prompts(ids, vocab_size, attention_mask=None):
                 f"attention_mask: shape is {attention_mask.shape}, that of ids is {ids.shape}, "
                 "both must be (batch, time)"
             )
-        ids = [row[keep.astype(bool)] for row, keep in zip(ids, attention_mask)]
+        ids = [row[keep] for row, keep in zip(ids, as_flags(attention_mask, "attention_mask"))]
     elif is_ragged(ids):
         if any(np.ndim(row) != 1 for row in ids):
             raise MinigptError(

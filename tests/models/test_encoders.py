@@ -221,6 +221,19 @@ def test_a_part_of_the_gradients_is_enough(row, rng):
     assert not any(value.any() for value in model.backward(EncoderOutput(), cache).values())
 
 
+@every()
+def test_what_is_written_into_outputs_changes_no_gradient(row, rng):
+    model = random_model(row, rng)
+    out, cache = model.forward(*inputs(encoder_batch(model, rng)))
+    dout = EncoderOutput(*(None if x is None else rng.standard_normal(x.shape) for x in out))
+    before = model.backward(dout, cache)
+    for value in out:
+        if value is not None:
+            value[...] = 9
+    for name, value in model.backward(dout, cache).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
 @every(FIRST)
 def test_a_model_without_a_head_gives_hidden_states_and_pooled(row, rng):
     model = random_model(row, rng, head=None)
@@ -321,6 +334,13 @@ WRONG = [  # head, changes to a batch, message
     ("masked_lm", {"ids": np.zeros((B, POSITIONS + 1), int)}, "ids: 10 tokens in a row, the model's block_size is 9"),
     ("masked_lm", {"ids": np.full((B, T), 11)}, "ids: value 11 at"),
     ("masked_lm", {"attention_mask": np.ones((B, T + 1))}, "attention_mask: shape is"),
+    (  # a mask that is added to scores means the opposite
+        "masked_lm",
+        {"attention_mask": np.where(np.arange(B * T) < 9, 0.0, -1e4).reshape(B, T)},
+        r"attention_mask: value -10000.0 at \(1, 1\), it must be 0 at padding and 1 elsewhere",
+    ),
+    ("masked_lm", {"attention_mask": np.full((B, T), np.nan)}, r"attention_mask: value nan at \(0, 0\), it must be 0"),
+    ("masked_lm", {"attention_mask": np.full((B, T), "0")}, "attention_mask: dtype is <U1, a mask holds 0 at pad"),
     ("masked_lm", {"token_type_ids": np.full((B, T), 3)}, r"token_type_ids: value 3 at \(0, 0\) is out of range"),
     ("masked_lm", {"token_type_ids": np.zeros((B, T))}, "token_type_ids: dtype is float64, token types must be int"),
     (
@@ -376,6 +396,10 @@ def test_other_arguments_that_are_none_are_refused(row, rng):
             call(batch, rng=3)
     with pytest.raises(MinigptError, match="rng is 3"):
         model.forward(batch["ids"], rng=3)
+    out, cache = model.forward(*inputs(batch))
+    for dout in (None, out.hidden, {"hidden": out.hidden}):
+        with pytest.raises(MinigptError, match=r"dout is .*, it must be an EncoderOutput of gradients, None for zero"):
+            model.backward(dout, cache)
     assert model.loss(batch, np.random.default_rng(0)) == model.loss(batch, rng=np.random.default_rng(0))
     assert not hasattr(model, "generate")
 

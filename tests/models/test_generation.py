@@ -249,6 +249,7 @@ def test_stream_yields_each_step_as_it_is_drawn(rng):
         ([1, 2], {"attention_mask": [1, 1]}, ["attention_mask", "(2,)", "(batch, time)"]),
         ([[1, 2], [3]], {"attention_mask": [[1, 1], [1]]}, ["ids", "unequal lengths"]),
         ([[1, 2]], {"attention_mask": [[0, 0]]}, ["prompt", "empty"]),
+        ([[1, 2]], {"attention_mask": [[0.0, -1e4]]}, ["attention_mask", "-10000.0", "(0, 1)", "0 at padding"]),
         ([[1]], {"temperature": -1}, ["temperature", "-1", "at least 0"]),
         ([[1]], {"top_k": 0}, ["top_k", "0", "at least 1"]),
         ([[1]], {"top_p": 1.5}, ["top_p", "1.5", "at most 1"]),
