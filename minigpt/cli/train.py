@@ -25,6 +25,7 @@ from minigpt.models.recipe_gpt import RecipeGPTConfig, gpt_or_recipe
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import PRESETS, TrainConfig, Trainer
 from minigpt.training.bands import find_band
+from minigpt.training.presets import PRETRAINING_PRESETS
 from minigpt.training.run_files import BEST, LAST, LOSS_CURVE, read_state
 
 KINDS = ("char", "bpe")  # of tokenizer
@@ -97,8 +98,11 @@ def run_settings(args, saved):
     model, training = PRESETS[args.preset or "default"]
     settings = model | training
     if saved is not None:
-        state = read_state(saved)
-        saved_settings = dataclasses.asdict(load(saved).config) | dataclasses.asdict(state.config) | state.settings
+        saved_model, state = load(saved), read_state(saved)
+        if saved_model.model_type in PRETRAINING_PRESETS:
+            name = saved_model.model_type
+            raise MinigptError(f"the run in {saved} trains a {name}, `minigpt pretrain` goes on with it")
+        saved_settings = dataclasses.asdict(saved_model.config) | dataclasses.asdict(state.config) | state.settings
         settings = saved_settings | (settings if args.preset else {})
     settings |= given(args, TrainConfig) | given(args, RecipeGPTConfig)
     settle_shards(settings, args.threads)
@@ -114,7 +118,7 @@ def tokenizer_settings(args, settings):
         if args.vocab_size is not None:
             raise MinigptError(f"--vocab-size {args.vocab_size} goes with --tokenizer bpe: a text has its characters")
         return {"tokenizer": "char"}
-    size = args.vocab_size or settings.get("tokenizer_vocab_size", VOCAB_SIZE)
+    size = settings.get("tokenizer_vocab_size", VOCAB_SIZE) if args.vocab_size is None else args.vocab_size
     return {"tokenizer": kind, "tokenizer_vocab_size": whole("vocab_size", size, at_least=1)}
 
 

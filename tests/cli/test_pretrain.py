@@ -141,7 +141,7 @@ def test_mistakes_are_told_in_a_line(pretrain, tmp_path, options, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_run_was_started_with_stays(pretrain, tmp_path):
+def test_what_a_run_was_started_with_stays(pretrain, tmp_path, capsys):
     pretrain("bert", "--steps", 1)
     for options, message in (
         (["--mask-rate", "0.5"], "mask_rate is 0.5, the run in"),
@@ -151,6 +151,8 @@ def test_what_a_run_was_started_with_stays(pretrain, tmp_path):
     ):
         assert pretrain("bert", "--resume", *options, code=2).err.startswith(f"minigpt: {message}")
     assert "family is roberta, the run in" in pretrain("roberta", "--resume", code=2).err
+    assert cli.main(["train", "--resume", "--out", str(tmp_path / "run"), "--data", texts_of(tmp_path)[0]]) == 2
+    assert "trains a bert, `minigpt pretrain` goes on with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
