@@ -91,12 +91,9 @@ def load_tokenizer(directory):
     try:
         manifest = read_manifest(directory)
     except MinigptError as error:
-        with contextlib.suppress(Missing):
-            if isinstance(error, Missing) or is_huggingface(directory):
-                return read_any_tokenizer(directory)
-        if not isinstance(error, Missing) and is_huggingface(directory):
-            raise MinigptError(f"{directory}: there is no tokenizer in it") from None
-        raise error from None
+        if not os.path.isdir(directory) or not (isinstance(error, Missing) or is_huggingface(directory)):
+            raise error from None
+        return read_any_tokenizer(directory)
     saved = read_current(directory, manifest, TOKENIZER, lambda path: read_tokenizer(read_json(path)))
     return stray_tokenizer(directory) if saved is None else saved
 
@@ -253,6 +250,8 @@ def read_manifest(directory):
         manifest = read_json(path)
     except Missing:
         raise Missing(f"{directory}: there is no checkpoint in it ({CONFIG} is missing)") from None
+    if "format_version" not in manifest:
+        raise MinigptError(f"{path}: format_version is missing; a model of transformers is read by from_huggingface")
     version = manifest.whole("format_version", at_least=1)
     if version > FORMAT_VERSION:
         reads = f"this program reads up to {FORMAT_VERSION}"

@@ -16,6 +16,7 @@ from minigpt.layers.shared import Shared
 from minigpt.machine import check_threads, usable_threads
 from minigpt.models.encoder import EncoderModel
 from minigpt.models.inputs import check_ids
+from minigpt.tokenizers import Tokenizer
 from minigpt.training.threads import Workers
 
 BATCH_TOKENS = 256  # activations of so many stay in a cache: a quarter faster than 2,048; threads share more evenly
@@ -95,8 +96,11 @@ def tokenized(model, tokenizer, texts, max_length=None):
     if not isinstance(model, EncoderModel):
         kind = getattr(model, "model_type", type(model).__name__)
         raise MinigptError(f"model is a {kind}, embed takes an encoder, such as a bert")
-    if isinstance(texts, str):
-        raise MinigptError("texts is a string, it must be a list of strings")
+    if not isinstance(tokenizer, Tokenizer):
+        raise MinigptError(f"tokenizer is {shortened(tokenizer)}, it must be a tokenizer, as load_tokenizer gives one")
+    if isinstance(texts, str | bytes) or not hasattr(texts, "__iter__"):
+        what = "a string" if isinstance(texts, str) else shortened(texts)
+        raise MinigptError(f"texts is {what}, it must be a list of strings")
     texts, most = list(texts), model.config.block_size
     if not texts:
         raise MinigptError("texts is empty, there must be at least 1")

@@ -341,6 +341,9 @@ def test_folder_without_a_checkpoint(tmp_path):
         minigpt.load(tmp_path / "none")
     with pytest.raises(MinigptError, match=r"config\.json is missing"):
         minigpt.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(MinigptError, match="format_version is missing; a model of transformers is read by from_hugg"):
+        minigpt.load(tmp_path)
 
 
 def test_config_without_a_manifest_reads_the_plain_files(tmp_path):

@@ -91,6 +91,9 @@ def test_embed_refuses_what_it_cannot_embed(model, tokenizer):
     for arguments, complaint in [
         ((gpt, letters, ["a"]), "model is a gpt, embed takes an encoder"),
         ((model, tokenizer, "to be"), "texts is a string"),
+        ((model, tokenizer, None), "texts is None, it must be a list of strings"),
+        ((model, tokenizer, b"to be"), "texts is b'to be', it must be a list of strings"),
+        ((model, None, ["to be"]), "tokenizer is None, it must be a tokenizer, as load_tokenizer gives one"),
         ((model, tokenizer, []), "texts is empty"),
         ((model, tokenizer, ["to be", None]), r"texts\[1\] is None, it must be a string"),
         ((model, letters, ["a", ""]), r"texts\[1\] is '', in which there is no token"),

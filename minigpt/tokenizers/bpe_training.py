@@ -49,7 +49,7 @@ def checked_special(tokens):
 def count_words(texts, add_prefix_space=False):
     """A text, or an iterable of texts -> Counter of their words."""
     counts = Counter()
-    for text in [texts] if isinstance(texts, str) else texts:
+    for text in [texts] if isinstance(texts, str | bytes) or not hasattr(texts, "__iter__") else texts:
         text = checked_text(text)
         if add_prefix_space and text and not text.startswith(" "):
             text = f" {text}"

@@ -153,7 +153,7 @@ def test_lone_bytes_are_replacement_characters():
 
 @pytest.mark.parametrize(("text", "message"), [("a\ud800", "position 1"), (5, "must be a string"), (None, "string")])
 def test_what_is_no_text_is_refused(text, message):
-    for call in (GPT2_LIKE.encode, GPT2_LIKE.encoding, GPT2_LIKE.pieces):
+    for call in (GPT2_LIKE.encode, GPT2_LIKE.encoding, GPT2_LIKE.pieces, lambda text: BPETokenizer.train(text, 300)):
         with pytest.raises(MinigptError, match=message):
             call(text)
 
