@@ -59,6 +59,8 @@ class Documents:
         tokenizer: gives encode, vocab_size and sep_id. Documents without a token are left out;
         MinigptError where none is left.
         """
+        if isinstance(texts, str):
+            raise MinigptError("texts is a string, it must be a list of strings")
         kind = np.min_scalar_type(tokenizer.vocab_size - 1)
         pieces, starts, sentences, place = [], [], [], 0
         for text in texts:

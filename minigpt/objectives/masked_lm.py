@@ -81,14 +81,22 @@ class MaskedLM:
         }
 
     def check(self, tokens, vocab_size, name="text"):
-        """MinigptError where tokens (N,) are too few for a window, or one is not of the
-        vocabulary.
+        """MinigptError where tokens (N,) are too few for a window, one is not of the vocabulary, or
+        there is none that may be hidden.
         """
         if len(tokens) < self.room:
             raise MinigptError(
                 f"{name}: {len(tokens)} tokens, at least {self.room} are needed for a sequence of {self.length}"
             )
         check_vocabulary(tokens, vocab_size, self.tokenizer, name)
+        self.check_ordinary(tokens, name)
+
+    def check_ordinary(self, tokens, name):
+        """MinigptError where no window has a token that may be hidden: its loss would be a mean of
+        nothing.
+        """
+        if not any(batch.counts["targets"] for batch in self.walk(tokens, 32)):
+            raise MinigptError(f"{name}: all tokens are special, such as the unknown one: none of them can be hidden")
 
     def at(self, progress):
         """The objective that draws the batches of a step, progress (0 to 1) of a run being done."""

@@ -33,8 +33,8 @@ class NextSentence(MaskedLM):
     decisions = 3  # the label, where A ends, where B begins
 
     def check(self, tokens, vocab_size, name="text"):
-        """MinigptError where Documents have no room for a row and another segment elsewhere, or a
-        token is not of the vocabulary.
+        """MinigptError where Documents have no room for a row and another segment elsewhere, a
+        token is not of the vocabulary, or there is none that may be hidden.
         """
         places = self.places(tokens)
         if not len(places):
@@ -47,6 +47,7 @@ class NextSentence(MaskedLM):
         if (last - first == len(places)).any():
             raise MinigptError(f"{name}: too short to draw a second segment from elsewhere than behind the first")
         check_vocabulary(tokens.tokens, vocab_size, self.tokenizer, name)
+        self.check_ordinary(tokens, name)
 
     @property
     def least(self):

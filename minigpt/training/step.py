@@ -68,6 +68,11 @@ def counts_of(batches):
     return dict(counts)
 
 
+def divisors_of(batches):
+    """counts_of, but 1 where nothing counts, as in a step of unknown tokens: that term is 0."""
+    return {name: max(count, 1) for name, count in counts_of(batches).items()}
+
+
 def add_gradients(model, gradient, part, config, *, step, counts, recompute):
     """Add the gradient of one part of a step into a store -> its share of the loss."""
     rng = generator(config, step, part.micro, part.shard + 1)
@@ -82,7 +87,7 @@ def compute_gradients(model, parts, gradients, *, config, step, workers):
     turn: no two threads add into the same numbers, and shards add up in one order, whatever the
     threads. -> float
     """
-    counts = counts_of(part.batch for part in parts)
+    counts = divisors_of(part.batch for part in parts)
 
     def work(shard):
         gradients[shard].vector[:] = 0
@@ -121,7 +126,7 @@ def evaluate_terms(model, batches, workers):
     """
 
     def work(batch):
-        own = {name: max(count, 1) for name, count in batch.counts.items()}  # where none counts, the term is 0
+        own = divisors_of([batch])
         terms = model.loss_terms(batch, counts=own)
         return {name: float(term) * own[name] for name, term in terms.items()}
 

@@ -36,7 +36,7 @@ from minigpt.training.run_lock import RunLock
 from minigpt.training.samples import sample
 from minigpt.training.step import (
     compute_gradients,
-    counts_of,
+    divisors_of,
     draw_parts,
     generator,
     make_optimizer,
@@ -251,7 +251,7 @@ class Trainer:
     def diagnose(self, loss):
         """Where the numbers of this step first went wrong, as a message."""
         parts = self.parts()
-        counts = counts_of(part.batch for part in parts)
+        counts = divisors_of(part.batch for part in parts)
         streams = (generator(self.config, self.step, part.micro, part.shard + 1) for part in parts)
         places = (self.model.first_not_finite(part.batch, rng=rng, counts=counts) for part, rng in zip(parts, streams))
         what = diagnosis(loss, self.model.parameters, self.gradients[0], places)

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,12 @@ def test_texts_and_lengths_that_do_not_fit_are_named(tokens):
         objective.check(tokens, 9, "play")
     with pytest.raises(MinigptError, match="the tokenizer has 305 tokens, the model's vocab_size is 300"):
         objective.check(tokens * 0 + 7, 300)
+    special = np.full(35, TOKENIZER.special_ids[0])
+    special[30] = 9  # behind the last whole window
+    with pytest.raises(MinigptError, match="essay: all tokens are special, such as the unknown one: none of them can"):
+        objective.check(special, TOKENIZER.vocab_size, "essay")
+    special[29] = 9
+    objective.check(special, TOKENIZER.vocab_size)
     with pytest.raises(MinigptError, match="sequence length is 3, it must be a whole number of at least 4"):
         MaskedLM(TOKENIZER, 3)
     with pytest.raises(MinigptError, match="sequence length is 4, it must be a whole number of at least 5"):
@@ -191,6 +198,11 @@ def test_walk_of_pairs_is_the_same_each_time_and_does_not_overlap(documents):
 def test_documents_that_are_too_short_are_refused(rng, documents):
     vocab_size = TOKENIZER.vocab_size
     NextSentence(TOKENIZER, 27).check(documents, vocab_size)
+    special = replace(documents, tokens=np.full_like(documents.tokens, SEP))
+    with pytest.raises(MinigptError, match="play: all tokens are special"):
+        NextSentence(TOKENIZER, 27).check(special, vocab_size, "play")
+    with pytest.raises(MinigptError, match="texts is a string, it must be a list of strings"):
+        Documents.of("alas, poor Yorick", TOKENIZER)
     with pytest.raises(MinigptError, match=r"play: the longest document has \d+ tokens, at least 446 are needed"):
         NextSentence(TOKENIZER, 300).check(documents, vocab_size, "play")
     alone = Documents.of([a_play(0, [9] * 8, rng)], TOKENIZER, lines=True)

@@ -9,7 +9,7 @@ from pieces import Pieces
 
 from minigpt import BERT, BERTConfig
 from minigpt.data import Documents
-from minigpt.objectives import MaskedLM, NextSentence
+from minigpt.objectives import Batch, MaskedLM, NextSentence
 from minigpt.training import Interrupted, TrainConfig, Trainer, Workers, evaluate, read_metrics
 from minigpt.training.measures import described, measure, uniform_loss
 
@@ -49,6 +49,20 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path):
         for run in "ab"
     )
     assert a == b
+
+
+def test_a_step_in_which_nothing_is_hidden_has_the_other_terms_gradient(tmp_path):
+    """Of unknown tokens alone none is hidden: the run goes on."""
+    t = trainer(tmp_path)
+    parts = [
+        part._replace(batch=Batch({**part.batch, "targets": np.full_like(part.batch["targets"], -100)}))
+        for part in t.parts()
+    ]
+    t.parts = lambda: parts
+    loss = t.compute_gradients()
+    gradients = dict(zip(t.model.parameters, t.gradients[0].values()))
+    assert 0 < loss < 2 and not gradients["transform.weight"].any()
+    assert gradients["next_sentence.weight"].any() and np.isfinite(t.gradients[0].vector).all()
 
 
 def test_terms_of_the_loss_are_measured_and_said(tmp_path):
