@@ -148,7 +148,7 @@ def test_more_threads_are_preferred_where_measurements_are_close(tmp_path, monke
     assert t.workers.threads == chosen
 
 
-@pytest.mark.parametrize("fastest", [1, 2, 3])
+@pytest.mark.parametrize("fastest", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3))])
 def test_measuring_threads_changes_no_bit_of_the_run(tmp_path, monkeypatch, four_cores, fastest):
     def first_steps(out, threads):
         t, said = trainer(out, threads, steps=60, shards=3, accumulate=2), []
