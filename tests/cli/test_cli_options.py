@@ -165,7 +165,7 @@ def test_every_option_of_eval_changes_what_is_measured(run, tmp_path, text, caps
 GRADCHECK = {
     "--n-layer": "2",
     "--n-head": "2",
-    "--n-embd": "24",
+    "--n-embd": "6",
     "--block-size": "5",
     "--dropout": "0",
     "--activation": "relu",
@@ -185,7 +185,7 @@ def test_every_option_of_gradcheck_changes_the_table(capsys):
     assert {switches.get(name, name) for name in options_of("gradcheck")} == set(GRADCHECK) | files
 
     def table(*options):
-        assert cli.main(["gradcheck", "--n-layer", "1", "--n-embd", "12", *options]) == 0
+        assert cli.main(["gradcheck", "--n-layer", "1", *options]) == 0
         return capsys.readouterr().out
 
     tables = [table()] + [table(option, *[value] * (value is not None)) for option, value in GRADCHECK.items()]
