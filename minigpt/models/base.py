@@ -26,9 +26,12 @@ class Model:
         """Wire the layers and draw the weights; seed: int or numpy Generator; the vector of a store
         given is used as it is.
 
-        MinigptError for a seed or dtype that is none, and where the weights would not fit into
-        memory.
+        MinigptError for a config of another family, a seed or dtype that is none, and where the
+        weights would not fit into memory.
         """
+        if type(config) is not self.config_class:  # not of a family that this one's derives from: its fields would fit
+            name, wanted = type(self).__name__, self.config_class.__name__
+            raise MinigptError(f"config is {shortened(config)}, a {name} is made of a {wanted}")
         if store is None:  # asked of the config, before a billion layers are wired
             check_seed(seed)
             n, dtype = config.num_parameters, check_dtype(dtype)

@@ -113,6 +113,15 @@ def test_the_seed_is_zero_unless_given(row):
     np.testing.assert_array_equal(family(config).store.vector, family(config, seed=0).store.vector)
 
 
+def test_a_config_of_another_family_is_refused():
+    """Its fields may fit: a RoBERTa of a BERTConfig would number positions beyond its table."""
+    for kind in map(models.family, ("bert", "roberta", "gpt", "gpt_neo")):
+        for config in (minigpt.BERTConfig(5), minigpt.RoBERTaConfig(5), {"vocab_size": 5}):
+            if type(config) is not kind.config_class:
+                with pytest.raises(MinigptError, match=rf"config is .*, a {kind.__name__} is made of a "):
+                    kind(config)
+
+
 @every(FIRST)
 def test_a_seed_dtype_or_generator_that_is_none_is_refused(row, batch):
     family, config = CAUSAL[row]
