@@ -30,6 +30,7 @@ from benchmarks import common
 from minigpt import BERT, BERTConfig, MinigptError, embed, to_huggingface
 from minigpt.cli import guard
 from minigpt.objectives import Batch
+from minigpt.tokenizers import Tokenizer
 from minigpt.training import TrainConfig, keep_freed_memory
 from minigpt.training.trainer import Trainer
 
@@ -124,7 +125,7 @@ def text_lengths(size):
     return {"batch 1": equal[:1] * 5 // 8, "32 texts of equal length": equal, "mixed lengths": mixed}
 
 
-class ReadyMade:
+class ReadyMade(Tokenizer):
     """A tokenizer of texts that are lines of numbers: what is left is what embed does with them."""
 
     pad_id, max_length = 0, None
