@@ -105,7 +105,9 @@ class BERT(EncoderModel):
     """Tokens, positions and token types added and normalised, post-norm blocks without a causal
     mask, and the head that the config names.
 
-    Weights are drawn from normal(0, 0.02), all of them.
+    Weights are drawn from normal(0, 0.02), all of them. Where transformers lets no gradient into
+    the row of the padding token, where it stands in a text, the gradients here are the true
+    derivatives.
     """
 
     model_type, config_class = "bert", BERTConfig
