@@ -16,7 +16,6 @@ from minigpt.layers.shared import Shared
 from minigpt.machine import check_threads, usable_threads
 from minigpt.models.encoder import EncoderModel
 from minigpt.models.inputs import check_ids
-from minigpt.tokenizers import Tokenizer
 from minigpt.training.threads import Workers
 
 BATCH_TOKENS = 256  # activations of so many stay in a cache: a quarter faster than 2,048; threads share more evenly
@@ -96,7 +95,7 @@ def tokenized(model, tokenizer, texts, max_length=None):
     if not isinstance(model, EncoderModel):
         kind = getattr(model, "model_type", type(model).__name__)
         raise MinigptError(f"model is a {kind}, embed takes an encoder, such as a bert")
-    if not isinstance(tokenizer, Tokenizer):
+    if not hasattr(tokenizer, "row"):
         raise MinigptError(f"tokenizer is {shortened(tokenizer)}, it must be a tokenizer, as load_tokenizer gives one")
     if isinstance(texts, str | bytes) or not hasattr(texts, "__iter__"):
         what = "a string" if isinstance(texts, str) else shortened(texts)
