@@ -53,16 +53,16 @@ PRESETS = {
 # Pre-training on tiny Shakespeare: family -> name -> (fields of the model's config, settings of
 # tokenizer and objective, fields of TrainConfig)
 ENCODER = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 128}
-ENCODER_MUON = MUON | {"lr": 1e-3, "muon_lr": 0.02, "warmup": 50}
-SHORT_FIRST = {"tokenizer_vocab_size": 500, "short_length": 16, "short_share": 0.4, "mask_rate": 0.3}
+ROWS = {"tokenizer_vocab_size": 500, "sequence_length": 32, "short_length": 16, "mask_rate": 0.3}
+ENCODER_MUON = MUON | {"batch_size": 32, "lr": 1e-3, "muon_lr": 0.02, "warmup": 50}
 QUICK = (
     ENCODER,
-    SHORT_FIRST | {"sequence_length": 32},
-    ENCODER_MUON | {"batch_size": 32, "steps": 1000, "eval_interval": 500, "save_interval": 1000},
+    ROWS | {"short_share": 0.4},
+    ENCODER_MUON | {"steps": 1000, "eval_interval": 500, "save_interval": 1000},
 )
 DEFAULT = (
     ENCODER,
-    SHORT_FIRST | {"sequence_length": 64},
-    ENCODER_MUON | {"batch_size": 16, "steps": 2500, "eval_interval": 500, "save_interval": 500},
+    ROWS | {"short_share": 0.2},
+    ENCODER_MUON | {"steps": 2000, "eval_interval": 500, "save_interval": 500},
 )
 PRETRAINING_PRESETS = {family: {"quick": QUICK, "default": DEFAULT} for family in ("bert", "roberta")}
