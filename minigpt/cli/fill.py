@@ -6,6 +6,7 @@ import minigpt
 from minigpt.cli.info import hugging_face_type
 from minigpt.cli.options import add_model_option, find_model, load_with_tokenizer
 from minigpt.cli.terminal import show, visible
+from minigpt.cli.tokenize import shown
 from minigpt.errors import MinigptError
 from minigpt.models.filling import fill
 from minigpt.tables import text_table
@@ -42,7 +43,9 @@ def run(args):
     for number, filling in enumerate(fillings, 1):
         name = f"{mask} {number}" if len(fillings) > 1 else mask
         for token, probability in zip(filling.ids, filling.probabilities):
-            rows.append((name, tokenizer.id_to_token(int(token)) or f"(token {token})", f"{probability:.1%}"))
+            known = token < tokenizer.vocab_size  # a model may have rows to spare
+            piece = f"[{shown(tokenizer, int(token))}]" if known else f"(token {token})"
+            rows.append((name, piece, f"{probability:.1%}"))
             name = ""
     filled = tokenizer.decode(ids[ids < tokenizer.vocab_size], skip_special=True)
     show(visible("\n".join([*text_table(rows, left=(0, 1)), "", filled.strip()])))

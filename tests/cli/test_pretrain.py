@@ -13,6 +13,7 @@ from test_cli_options import SAME_BITS, TRAIN, options_of
 import minigpt
 from minigpt import checkpoint, cli
 from minigpt.cli.terminal import visible
+from minigpt.cli.tokenize import shown
 from minigpt.data.documents import FIRST_LINES
 
 TINY = {"num-hidden-layers": 1, "num-attention-heads": 2, "hidden-size": 8, "sequence-length": 14, "batch-size": 4}
@@ -172,7 +173,7 @@ def test_fill_gives_the_likeliest_pieces_of_each_mask(pretrain, tmp_path, capsys
         ids[place] = best[0]
         block = printed.split(f"{mask} {number}")[1].splitlines()[:3]
         assert [row.split()[-1] for row in block] == [f"{odds[place, i]:.1%}" for i in best]
-        assert all(tokenizer.id_to_token(i) in row for i, row in zip(best, block))
+        assert all(f"[{shown(tokenizer, i)}]" in row for i, row in zip(best, block))
     assert printed.splitlines()[-1] == visible(tokenizer.decode(ids, skip_special=True).strip())
     monkeypatch.setattr(sys, "stdin", io.StringIO(text + "\n"))
     assert cli.main(["fill", "--model", folder, "--top", "3"]) == 0
