@@ -35,7 +35,7 @@ from minigpt.training import TrainConfig, keep_freed_memory
 from minigpt.training.trainer import Trainer
 
 SIZES = {  # config, batch size and length of a row, of the step; texts of mixed lengths, of embed
-    "middle": (BERTConfig(8192, 512, 384, 6, 6, 1536, head="masked_lm"), 16, 128, 512),
+    "middle": (BERTConfig(8192, 512, 384, 6, 6, 1536, head="masked_lm"), 16, 128, 192),
     "tiny": (BERTConfig(97, 40, 24, 2, 2, 48, head="masked_lm"), 4, 20, 12),
 }
 MASKED, ALL = "head at masked positions", "head at all positions"
