@@ -3,7 +3,9 @@ and define nothing that minigpt defines.
 """
 
 import ast
+import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -124,3 +126,19 @@ def test_notebook_uses_the_library_and_does_not_write_it_again(path):
 @each_notebook
 def test_notebook_is_in_the_list(path):
     assert f"({path.name})" in (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+
+
+@each_notebook
+def test_keywords_that_a_notebook_gives_are_those_of_the_library(path):
+    """In cells too that the small run leaves out."""
+    tree = ast.parse("\n".join("".join(cell["source"]) for cell in code_cells(path)))
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "minigpt":
+            module = importlib.import_module(node.module)
+            names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and callable(function := names.get(getattr(call.func, "id", None))):
+            known = inspect.signature(function).parameters
+            given = {keyword.arg for keyword in call.keywords} - {None}
+            assert given <= set(known) or any(p.kind == p.VAR_KEYWORD for p in known.values()), ast.unparse(call)
