@@ -226,6 +226,12 @@ def test_without_architectures_the_tensors_show_the_head(head, architectures, tm
     assert_equal_numbers(minigpt.from_huggingface(tmp_path, say=silent), model)
 
 
+def test_of_several_architectures_the_first_is_taken(tmp_path, rng):
+    export(small_bert(rng), tmp_path)
+    rewrite(tmp_path, architectures=["BertForMaskedLM", "BertForPreTraining"])
+    assert minigpt.from_huggingface(tmp_path, say=lambda message: None).config.head == "masked_lm"
+
+
 def test_an_architecture_that_is_not_ours_wants_a_head(tmp_path, rng):
     """Next sentence alone is read as pretraining: its masked-LM head is new."""
     export(small_bert(rng), tmp_path, without("predictions"))

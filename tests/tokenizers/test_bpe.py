@@ -79,6 +79,16 @@ def test_merge_by_heap_and_by_scan_are_the_steps(rng):
                 assert merge(list(ids), tokenizer._ranks, tokenizer._merged) == expected
 
 
+def test_merge_by_heap_grows_tokens_on_either_side(rng):
+    """Text of tokens, in which merges lead to merges, which random letters seldom do."""
+    for tokenizer in (GPT2_LIKE, BPETokenizer(VOCAB, MERGES)):
+        merged = ["".join(pair) for pair in tokenizer.merges]
+        for _ in range(30):
+            ids = [tokenizer.token_to_id(c) for c in "".join(rng.choice(merged, 40))]
+            arguments = tokenizer._ranks, tokenizer._merged
+            assert bpe.merge_long(list(ids), *arguments) == bpe.merge(list(ids), *arguments)
+
+
 def test_long_word_is_merged_as_by_scan(rng):
     word = "".join(rng.choice(list("onethig"), 3 * bpe.LONG_WORD))
     ids = [GPT2_LIKE.token_to_id(c) for c in word]

@@ -171,3 +171,8 @@ def test_encode_refuses_what_is_no_text(tokenizer, text):
     for encode in (tokenizer.encode, tokenizer.encoding):
         with pytest.raises(MinigptError, match="it must be a string"):
             encode(text)
+
+
+def test_spaces_between_two_added_tokens_are_the_first_ones():
+    added = AddedTokens([AddedToken("<a>", 1, rstrip=True), AddedToken("<b>", 2, lstrip=True)])
+    assert added.split("x <a>  <b> y", special=True) == [(None, 0, 2), (1, 2, 7), (2, 7, 10), (None, 10, 12)]

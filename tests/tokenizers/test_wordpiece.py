@@ -161,6 +161,8 @@ def test_decode(tokens, text):
     assert TOKENIZER.decode(ids) == text
     stream = TOKENIZER.stream()
     assert "".join(stream.push([i]) for i in ids) + stream.push([]) + stream.end() == text
+    stream = TOKENIZER.stream()
+    assert stream.push([]) + stream.push(ids) == text
 
 
 def test_decode_without_special_tokens_and_without_cleanup():
