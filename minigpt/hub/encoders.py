@@ -4,6 +4,7 @@ and each file one of several heads.
 
 from minigpt.checks import one_of, shortened, whole
 from minigpt.errors import MinigptError
+from minigpt.hub.names import Row
 from minigpt.hub.settings import activation, activation_name, layers, one_dropout, tell_unread
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # ours is one: the first of them
@@ -15,6 +16,35 @@ READ = {  # keys that are read here
     *("layer_norm_eps", "max_position_embeddings", "num_attention_heads", "num_hidden_layers"),
     *("position_embedding_type", "pruned_heads", "tie_word_embeddings", "type_vocab_size", "vocab_size"),
 }
+
+
+def encoder_rows(name):
+    """The Rows of what both families have, under the name that a file of the whole model gives the
+    encoder: embeddings, blocks and the pooler, which not all heads have.
+    """
+    embeddings, layer = f"{name}.embeddings", f"{name}.encoder.layer.{{}}"
+    qkv = tuple(f"{layer}.attention.self.{part}" for part in ("query", "key", "value"))
+    return (
+        Row("wte.weight", f"{embeddings}.word_embeddings.weight"),
+        Row("wpe.weight", f"{embeddings}.position_embeddings.weight"),
+        Row("token_types.weight", f"{embeddings}.token_type_embeddings.weight"),
+        Row("ln_0.weight", f"{embeddings}.LayerNorm.weight"),
+        Row("ln_0.bias", f"{embeddings}.LayerNorm.bias"),
+        Row("h.{}.attn.c_attn.weight", tuple(f"{part}.weight" for part in qkv), transposed=True),
+        Row("h.{}.attn.c_attn.bias", tuple(f"{part}.bias" for part in qkv)),
+        Row("h.{}.attn.c_proj.weight", f"{layer}.attention.output.dense.weight", transposed=True),
+        Row("h.{}.attn.c_proj.bias", f"{layer}.attention.output.dense.bias"),
+        Row("h.{}.ln_1.weight", f"{layer}.attention.output.LayerNorm.weight"),
+        Row("h.{}.ln_1.bias", f"{layer}.attention.output.LayerNorm.bias"),
+        Row("h.{}.mlp.c_fc.weight", f"{layer}.intermediate.dense.weight", transposed=True),
+        Row("h.{}.mlp.c_fc.bias", f"{layer}.intermediate.dense.bias"),
+        Row("h.{}.mlp.c_proj.weight", f"{layer}.output.dense.weight", transposed=True),
+        Row("h.{}.mlp.c_proj.bias", f"{layer}.output.dense.bias"),
+        Row("h.{}.ln_2.weight", f"{layer}.output.LayerNorm.weight"),
+        Row("h.{}.ln_2.bias", f"{layer}.output.LayerNorm.bias"),
+        Row("pooler.weight", f"{name}.pooler.dense.weight", transposed=True, optional=True),
+        Row("pooler.bias", f"{name}.pooler.dense.bias", optional=True),
+    )
 
 
 def check_choice(family, head, num_labels):

@@ -3,35 +3,15 @@ own.
 """
 
 from minigpt.files import Values
-from minigpt.hub.encoders import encoder_settings, encoder_values
+from minigpt.hub.encoders import encoder_rows, encoder_settings, encoder_values
 from minigpt.hub.names import Row, Table
 from minigpt.models.roberta import RoBERTa, RoBERTaConfig
 
 MODEL = RoBERTa
-EMBEDDINGS, LAYER = "roberta.embeddings", "roberta.encoder.layer.{}"
-QKV = tuple(f"{LAYER}.attention.self.{part}" for part in ("query", "key", "value"))
 TABLE = Table(
     rows=(
-        Row("wte.weight", f"{EMBEDDINGS}.word_embeddings.weight"),
-        Row("wpe.weight", f"{EMBEDDINGS}.position_embeddings.weight"),
-        Row("token_types.weight", f"{EMBEDDINGS}.token_type_embeddings.weight"),
-        Row("ln_0.weight", f"{EMBEDDINGS}.LayerNorm.weight"),
-        Row("ln_0.bias", f"{EMBEDDINGS}.LayerNorm.bias"),
-        Row("h.{}.attn.c_attn.weight", tuple(f"{part}.weight" for part in QKV), transposed=True),
-        Row("h.{}.attn.c_attn.bias", tuple(f"{part}.bias" for part in QKV)),
-        Row("h.{}.attn.c_proj.weight", f"{LAYER}.attention.output.dense.weight", transposed=True),
-        Row("h.{}.attn.c_proj.bias", f"{LAYER}.attention.output.dense.bias"),
-        Row("h.{}.ln_1.weight", f"{LAYER}.attention.output.LayerNorm.weight"),
-        Row("h.{}.ln_1.bias", f"{LAYER}.attention.output.LayerNorm.bias"),
-        Row("h.{}.mlp.c_fc.weight", f"{LAYER}.intermediate.dense.weight", transposed=True),
-        Row("h.{}.mlp.c_fc.bias", f"{LAYER}.intermediate.dense.bias"),
-        Row("h.{}.mlp.c_proj.weight", f"{LAYER}.output.dense.weight", transposed=True),
-        Row("h.{}.mlp.c_proj.bias", f"{LAYER}.output.dense.bias"),
-        Row("h.{}.ln_2.weight", f"{LAYER}.output.LayerNorm.weight"),
-        Row("h.{}.ln_2.bias", f"{LAYER}.output.LayerNorm.bias"),
+        *encoder_rows("roberta"),
         # what stands on the encoder: a file of another head has not all of it
-        Row("pooler.weight", "roberta.pooler.dense.weight", transposed=True, optional=True),
-        Row("pooler.bias", "roberta.pooler.dense.bias", optional=True),
         Row("transform.weight", "lm_head.dense.weight", transposed=True, optional=True),
         Row("transform.bias", "lm_head.dense.bias", optional=True),
         Row("ln_t.weight", "lm_head.layer_norm.weight", optional=True),
@@ -48,20 +28,18 @@ TABLE = Table(
         Row("spans.bias", "qa_outputs.bias", optional=True),
     ),
     prefix="roberta.",
-    tied={"lm_head.decoder.weight": f"{EMBEDDINGS}.word_embeddings.weight"},
+    tied={"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight"},
     twins={"lm_head.bias": "lm_head.decoder.bias"},
-    ignored=rf"{EMBEDDINGS}\.(position_ids|token_type_ids)",  # buffers that old files carry along
+    ignored=r"roberta\.embeddings\.(position_ids|token_type_ids)",  # buffers that old files carry along
 )
-HEADS, GENERATES = (
-    {  # our name of a head -> their model with it
-        "masked_lm": "RobertaForMaskedLM",
-        "sequence_classification": "RobertaForSequenceClassification",
-        "token_classification": "RobertaForTokenClassification",
-        "question_answering": "RobertaForQuestionAnswering",
-        None: "RobertaModel",
-    },
-    False,
-)
+HEADS = {  # our name of a head -> their model with it
+    "masked_lm": "RobertaForMaskedLM",
+    "sequence_classification": "RobertaForSequenceClassification",
+    "token_classification": "RobertaForTokenClassification",
+    "question_answering": "RobertaForQuestionAnswering",
+    None: "RobertaModel",
+}
+GENERATES = False  # no generation_config.json is written
 
 
 def head_shown(names):
