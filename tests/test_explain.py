@@ -208,8 +208,13 @@ def test_drawing_colours_what_the_table_changes():
 
 
 def all_boxes(drawing):
-    groups = [*drawing.embeddings, drawing.before, *drawing.branches, drawing.after, *drawing.heads]
+    groups = [*map(boxes_of, drawing.stacks), *drawing.heads]
     return [box for group in groups for box in group]
+
+
+def boxes_of(stack):
+    groups = [*stack.embeddings, stack.before, *stack.branches, stack.after]
+    return [box for group in groups for box in group] + [stack.bias] * (stack.bias is not None)
 
 
 def test_drawing_of_an_encoder_has_a_chain_of_boxes_for_each_loss():
@@ -218,7 +223,7 @@ def test_drawing_of_an_encoder_has_a_chain_of_boxes_for_each_loss():
         ["transform", "masked-LM head", "loss"], ["pooler", "next-sentence head", "loss"],
     ]  # fmt: skip
     assert [[box.title for box in chain] for chain in roberta.heads] == [["transform", "masked-LM head", "loss"]]
-    assert not (bert.pre_norm or roberta.pre_norm) and sum(bert.counts.values()) == 110_106_428
+    assert not (bert.stacks[0].pre_norm or roberta.stacks[0].pre_norm) and sum(bert.counts.values()) == 110_106_428
     plain = [box.title for box in all_boxes(bert) if not box.changed]
     assert plain == ["ids", "wte", "positions", "wpe", "dropout", "dropout"]
     assert [box.title for box in all_boxes(roberta) if not box.changed] == ["ids", "wte", "dropout", "dropout"]

@@ -283,7 +283,7 @@ FAMILY = Family(
     source="Devlin et al. 2018, BERT: Pre-training of deep bidirectional transformers, arXiv:1810.04805",
     against="GPT-2",
     lines=BODY + HEADS + OBJECTIVE,
-    blocks="num_hidden_layers",
+    blocks=("num_hidden_layers",),
     sizes={"bert-base": size(12, 12, 768), "bert-large": size(24, 16, 1024)},
     heads=(
         None, "pretraining", "masked_lm", "sequence_classification", "token_classification", "question_answering",

@@ -9,7 +9,7 @@ import numpy as np
 from minigpt import models
 from minigpt.explain.counts import PARTS
 from minigpt.explain.family import Family
-from minigpt.explain.sizes import counts_of, with_blocks, with_head
+from minigpt.explain.sizes import blocks_of, counts_of, with_blocks, with_head
 from minigpt.layers import Embedding, LayerNorm, LearnedPositions, PreNormBlock
 from minigpt.ops.attention import Mask
 
@@ -35,17 +35,26 @@ class MaskPicture(NamedTuple):
     changed: bool = False
 
 
+class Stack(NamedTuple):
+    """One stack of blocks and what belongs to it alone, from top to bottom."""
+
+    name: str  # empty where there is no other
+    embeddings: tuple  # (input, table) pairs of Box, which are added up; a table of two stacks is one
+    before: tuple  # of Box, between the sum and the blocks
+    n_blocks: int
+    branches: tuple  # tuples of Box: of each layer of a block, with its norm and dropout
+    pre_norm: bool  # the norm stands before a branch's layer; otherwise after the sum
+    after: tuple  # of Box, between the blocks and what reads them
+    bias: Box | None = None  # one table, which all blocks add to the scores of their first layer
+    reads: int | None = None  # which branch reads the end of the stack before
+
+
 class Drawing(NamedTuple):
-    """All that is drawn of a family, from top to bottom."""
+    """All that is drawn of a family: stacks side by side, heads below the last of them."""
 
     title: str
     against: str | None  # what "changed" means; None where nothing is coloured
-    embeddings: tuple  # (input, table) pairs of Box, which are added up
-    before: tuple  # of Box, between the sum and the blocks
-    n_blocks: int
-    branches: tuple  # two tuples of Box: attention's and the MLP's, each with its norm and dropout
-    pre_norm: bool  # the norm stands before a branch's layer; otherwise after the sum
-    after: tuple  # of Box, between the blocks and the heads
+    stacks: tuple
     heads: tuple  # tuples of Box, side by side, each down to its loss
     masks: tuple  # of MaskPicture
     counts: dict  # part -> how many numbers
@@ -70,30 +79,39 @@ def drawing(family, config):
         config = with_head(config, family.heads[1])
     changed = family.changed if family.against == "GPT-2" else set()
     look = Look(family, config, models.family(family.model_type).wire(one_of_each(config, family)), changed)
-    names = list(look.layers)
-    at = names.index("blocks")
     counts = counts_of(family, config)
     return Drawing(
         title=f"{family.title}, from ids to loss",
         against=family.against if changed else None,
-        embeddings=tuple(embedding(look, name) for name in names[:at] if is_table(look.layers[name])),
-        before=(
-            *(norm(look, layer, "embedding norm") for layer in some(look, names[:at], LayerNorm)),
-            look.box("dropout", "", "embedding dropout", small=True),
-        ),
-        n_blocks=getattr(config, family.blocks),
-        branches=branches(look),
-        pre_norm=isinstance(look.layers["blocks"][0], PreNormBlock),
-        after=tuple(norm(look, look.layers[name], "final norm") for name in names[at:] if name == "ln_f"),
+        stacks=(only_stack(look),),
         heads=heads(look),
         masks=masks(look),
         counts={part: counts[part] for part in PARTS if counts[part]},
     )
 
 
+def only_stack(look):
+    """The stack of a family that has one."""
+    names = list(look.layers)
+    at = names.index("blocks")
+    return Stack(
+        name="",
+        embeddings=tuple(embedding(look, name) for name in names[:at] if is_table(look.layers[name])),
+        before=(
+            *(norm(look, layer, "embedding norm") for layer in some(look, names[:at], LayerNorm)),
+            look.box("dropout", "", "embedding dropout", small=True),
+        ),
+        n_blocks=blocks_of(look.family, look.config)[0],
+        branches=branches(look),
+        pre_norm=isinstance(look.layers["blocks"][0], PreNormBlock),
+        after=tuple(norm(look, look.layers[name], "final norm") for name in names[at:] if name == "ln_f"),
+    )
+
+
 def one_of_each(config, family):
     """A config as good as another for a drawing, of a few blocks."""
-    return config if getattr(config, family.blocks) <= 64 else with_blocks(family, config, 4)
+    numbers = blocks_of(family, config)
+    return config if max(numbers) <= 64 else with_blocks(family, config, [min(n, 4) for n in numbers])
 
 
 def is_table(layer):

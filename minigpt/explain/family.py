@@ -23,7 +23,7 @@ class Family(NamedTuple):
     source: str  # paper
     against: str  # what the lines are compared with
     lines: tuple
-    blocks: str  # the config's field for the number of blocks
+    blocks: tuple  # the config's fields for the number of blocks, one a stack
     sizes: dict  # name -> fields of the config; the first is the one of the drawing
     as_in: str | None = None  # another family whose lines hold here too ...
     same: tuple = ()  # ... those of these parts

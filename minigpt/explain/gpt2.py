@@ -109,7 +109,7 @@ FAMILY = Family(
     source="Radford et al. 2019, Language models are unsupervised multitask learners",
     against="the first transformer's decoder",
     lines=LINES,
-    blocks="n_layer",
+    blocks=("n_layer",),
     sizes={
         "gpt2": size(12, 12, 768),
         "gpt2-medium": size(24, 16, 1024),

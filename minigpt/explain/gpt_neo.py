@@ -67,7 +67,7 @@ FAMILY = Family(
     source="Black et al. 2021, EleutherAI; its layers alternate as GPT-3's do, arXiv:2005.14165",
     against="GPT-2",
     lines=LINES,
-    blocks="num_layers",
+    blocks=("num_layers",),
     sizes={
         "gpt-neo-125m": size(12, 12, 768),
         "gpt-neo-1.3B": size(24, 16, 2048),

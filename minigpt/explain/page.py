@@ -106,6 +106,7 @@ def numbers(family):
     configs = {size: sized(family, size) for size in family.sizes}
     counts = {size: counts_of(family, config) for size, config in configs.items()}
     rows = {part_label(family, part): [each[part] for each in counts.values()] for part in PARTS}
+    rows = {part: row for part, row in rows.items() if any(row)}
     rows["all, without a head" if family.heads else "all"] = [sum(each.values()) for each in counts.values()]
     for head in family.heads[1:]:
         totals = [sum(counts_of(family, with_head(config, head)).values()) for config in configs.values()]

@@ -4,7 +4,7 @@ import dataclasses
 
 from minigpt import hub, models
 from minigpt.errors import MinigptError
-from minigpt.explain.counts import count_by_part
+from minigpt.explain.counts import PARTS, count_by_part
 
 
 def sized(family, size=None):
@@ -38,9 +38,15 @@ def config_of_folder(directory, families):
     return by_name[name], config
 
 
-def with_blocks(family, config, n):
-    """The same config with n blocks."""
-    changes = {family.blocks: n}
+def blocks_of(family, config):
+    """How many blocks each stack of a config has; a number that is None is the first stack's."""
+    numbers = [getattr(config, name) for name in family.blocks]
+    return [numbers[0] if n is None else n for n in numbers]
+
+
+def with_blocks(family, config, numbers):
+    """The same config with so many blocks in each stack."""
+    changes = dict(zip(family.blocks, numbers, strict=True))
     if hasattr(config, "attention_layers"):  # a word a block
         changes["attention_layers"] = None
     return dataclasses.replace(config, **changes)
@@ -49,11 +55,19 @@ def with_blocks(family, config, n):
 def counts_of(family, config):
     """How many numbers each part of a family's model learns: dict of part -> number.
 
-    Two blocks are wired and not all of them, as a config's own num_parameters does it.
+    Two blocks of a stack are wired and not all of them, as a config's own num_parameters does it.
     """
-    kind, blocks = models.family(family.model_type), getattr(config, family.blocks)
-    one, two = (count_by_part(kind.parameter_shapes(with_blocks(family, config, n))) for n in (1, 2))
-    return {part: one[part] + (blocks - 1) * (two[part] - one[part]) for part in one}
+    kind, numbers = models.family(family.model_type), blocks_of(family, config)
+
+    def counted(*blocks):
+        return count_by_part(kind.parameter_shapes(with_blocks(family, config, blocks)))
+
+    ones = [1] * len(numbers)
+    counts = one = counted(*ones)
+    for i, n in enumerate(numbers):
+        two = counted(*ones[:i], 2, *ones[i + 1 :])
+        counts = {part: counts[part] + (n - 1) * (two[part] - one[part]) for part in PARTS}
+    return counts
 
 
 def with_head(config, head):

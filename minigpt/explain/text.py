@@ -88,7 +88,7 @@ def part_label(family, part):
 def count_rows(family, counts):
     """Rows of the table of numbers: part, how many, which share."""
     total = sum(counts.values())
-    rows = [(part_label(family, part), f"{n:,}", f"{n / total:.1%}") for part, n in counts.items()]
+    rows = [(part_label(family, part), f"{n:,}", f"{n / total:.1%}") for part, n in counts.items() if n]
     return [*rows, ("all", f"{total:,}", "")]
 
 
