@@ -4,10 +4,12 @@ from minigpt.data.batches import check_length, consecutive_batches, draw_batch, 
 from minigpt.data.documents import Documents, plays, split_each
 from minigpt.data.shakespeare import tiny_shakespeare
 from minigpt.data.text import Corpus, read_text
+from minigpt.data.text_pairs import TextPairs
 
 __all__ = [
     "Corpus",
     "Documents",
+    "TextPairs",
     "check_length",
     "consecutive_batches",
     "draw_batch",

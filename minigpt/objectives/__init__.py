@@ -6,5 +6,6 @@ from minigpt.objectives.masked_lm import MaskedLM
 from minigpt.objectives.masking import Masked, Masking
 from minigpt.objectives.next_sentence import NextSentence
 from minigpt.objectives.next_token import NextToken
+from minigpt.objectives.pairs import Pairs
 
-__all__ = ["Batch", "Masked", "MaskedLM", "Masking", "NextSentence", "NextToken", "baseline_losses"]
+__all__ = ["Batch", "Masked", "MaskedLM", "Masking", "NextSentence", "NextToken", "Pairs", "baseline_losses"]
