@@ -225,6 +225,7 @@ def test_thread_settings_of_the_environment_are_respected_and_reported(tmp_path,
 
 def test_gradcheck_prints_a_table_and_fails_on_a_wrong_gradient(run, tmp_path, capsys, monkeypatch):
     assert cli.main(["gradcheck", "--n-layer", "1"]) == 0
+    assert cli.main(["gradcheck", "--n-layer", "1", "--n-embd", "48", "--method", "complex"]) == 0
     assert "all gradients agree" in capsys.readouterr().out
     run()
     assert cli.main(["gradcheck", "--model", str(tmp_path / "run")]) == 0

@@ -396,7 +396,7 @@ def test_a_tokenizer_is_written_along(tmp_path, rng):
         (CharTokenizer.from_text("abc"), "transformers has no CharTokenizer"),
         ("bert-base-uncased", "transformers has no str"),
     ],
-    ids=str,
+    ids=["large", "other padding", "characters", "name"],
 )
 def test_a_tokenizer_that_does_not_fit_is_refused_before_anything_is_written(tokenizer, message, tmp_path, rng):
     with pytest.raises(MinigptError, match=message):
