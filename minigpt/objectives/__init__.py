@@ -7,5 +7,18 @@ from minigpt.objectives.masking import Masked, Masking
 from minigpt.objectives.next_sentence import NextSentence
 from minigpt.objectives.next_token import NextToken
 from minigpt.objectives.pairs import Pairs
+from minigpt.objectives.prefix_lm import PrefixLM
+from minigpt.objectives.span_corruption import SpanCorruption
 
-__all__ = ["Batch", "Masked", "MaskedLM", "Masking", "NextSentence", "NextToken", "Pairs", "baseline_losses"]
+__all__ = [
+    "Batch",
+    "Masked",
+    "MaskedLM",
+    "Masking",
+    "NextSentence",
+    "NextToken",
+    "Pairs",
+    "PrefixLM",
+    "SpanCorruption",
+    "baseline_losses",
+]

@@ -76,7 +76,7 @@ def gelu_forward(x):
 def gelu_backward(dy, cache):
     """Gradient of gelu_forward: dy, cache -> dx.
 
-        dx = dy * (Phi(x) + x * phi(x)),    phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+    dx = dy * (Phi(x) + x * phi(x)),    phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
     """
     x, cdf = cache
     slope = x * x  # x^2

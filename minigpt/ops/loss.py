@@ -54,7 +54,7 @@ def cross_entropy_forward(logits, targets, count=None):
 def cross_entropy_backward(dy, cache):
     """Gradient of cross_entropy_forward: dy a number, cache -> dlogits (..., V).
 
-        dlogits_i = dy / count * (softmax(logits_i) - onehot(target_i)),    0 where ignored
+    dlogits_i = dy / count * (softmax(logits_i) - onehot(target_i)),    0 where ignored
     """
     probabilities, targets, count, shape = cache
     kept = targets != IGNORED

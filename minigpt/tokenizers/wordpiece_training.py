@@ -48,9 +48,7 @@ def train(texts, vocab_size, special_tokens=SPECIAL, basic=BASIC, *, min_frequen
     words = add_alphabet(tokens, counts, limit_alphabet)
     if vocab_size < len(tokens):
         characters = f"{len(special.tokens)} are special, the others characters"
-        raise MinigptError(
-            f"vocab_size is {vocab_size}, it must be at least {len(tokens)}: {characters}"
-        )
+        raise MinigptError(f"vocab_size is {vocab_size}, it must be at least {len(tokens)}: {characters}")
     learn_merges(words, list(counts.values()), tokens, vocab_size, join=join, min_frequency=min_frequency)
     vocab = {token: i for i, token in enumerate(tokens)}
     around = None

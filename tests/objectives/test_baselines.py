@@ -3,8 +3,9 @@ import math
 
 import numpy as np
 import pytest
+from pieces import SentinelPieces
 
-from minigpt.objectives import Batch
+from minigpt.objectives import Batch, PrefixLM, SpanCorruption
 from minigpt.objectives.baselines import baseline_losses
 
 
@@ -44,3 +45,31 @@ def test_the_bigram_model_knows_what_always_follows(rng):
     found = baseline_losses(tokens, [made], 15, range(5))
     assert found["unigram"] == pytest.approx(math.log(10), rel=0.01)
     assert found["bigram"] < 0.5
+
+
+@pytest.mark.parametrize("kind", [SpanCorruption, PrefixLM])
+def test_losses_of_what_a_decoder_writes_are_those_of_the_text_alone(rng, kind):
+    """The tokens of spans, each after the one that stands before it in the text, in the source or
+    the target."""
+    tokenizer = SentinelPieces([str(i) for i in range(12)])
+    size, special = tokenizer.vocab_size, tokenizer.special_ids
+    train, held_out = rng.integers(3, 8, 200), rng.integers(3, 15, 120)
+    held_out[::11] = tokenizer.unk_id
+    batches = list(kind(tokenizer, 20).walk(held_out, 4))
+    sums, count = {"unigram": 0.0, "bigram": 0.0}, 0
+    for batch in batches:
+        for ids, targets in zip(batch["ids"], batch["targets"]):
+            h, source = None, ids.tolist()
+            for w in targets[targets != -100].tolist():
+                if w in special:  # before a span stands what stands before its sentinel in the source
+                    h = source[source.index(w) - 1] if w in source and source.index(w) else None
+                    continue
+                p = ((train == w).sum() + 1) / (len(train) + 12)
+                after = [b for a, b in itertools.pairwise(train) if a == h]
+                different = len(set(after))
+                q = (after.count(w) + different * p) / (len(after) + different) if after else p
+                sums["unigram"] -= math.log(p)
+                sums["bigram"] -= math.log(q)
+                h, count = w, count + 1
+    found = baseline_losses(train, batches, size, special)
+    assert found == pytest.approx({name: value / count for name, value in sums.items()}, rel=1e-12)
