@@ -47,7 +47,7 @@ import numpy as np
 from minigpt import layers, ops
 
 # What is observed stands here: the functions that minigpt.ops lists in __all__, but these;
-NOT_OPS = ("count_targets", "rotary_table", "sinusoidal_positions")
+NOT_OPS = ("count_targets", "relative_buckets", "rotary_table", "sinusoidal_positions")
 # the methods of these names of each class of minigpt.layers that has both, and of what is derived
 LAYER_METHODS = ("forward", "backward")
 # from it; and these, where they are loaded: (part, module, name), methods of derived classes too.

@@ -9,6 +9,7 @@ from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.gpt_neo import GPTNeo, GPTNeoConfig
 from minigpt.models.recipe_gpt import RecipeGPT, RecipeGPTConfig
 from minigpt.models.roberta import RoBERTa, RoBERTaConfig
+from minigpt.models.t5 import T5, T5Config
 from minigpt.objectives import Batch
 
 VOCABULARY, POSITIONS = 11, 9
@@ -44,7 +45,17 @@ ENCODERS = {  # name of a row -> model, config: each reads at most POSITIONS of 
     "roberta tokens": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, head="token_classification")),
     "roberta answers": (RoBERTa, RoBERTaConfig(**ROBERTA_SIZES, head="question_answering")),
 }
-FAMILIES = CAUSAL | ENCODERS
+
+T5_SIZES = {"vocab_size": VOCABULARY, "d_model": 8, "d_kv": 3, "d_ff": 10, "num_layers": 2, "num_heads": 2}
+T5_SIZES |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}
+DEEPER = {"num_decoder_layers": 3, "decoder_start_token_id": 2, "pad_token_id": 3}
+
+ENCODER_DECODERS = {  # name of a row -> model, config: each writes a text of VOCABULARY tokens given another
+    "t5": (T5, T5Config(**T5_SIZES)),
+    "t5 1.1": (T5, T5Config(**T5_SIZES, **DEEPER, feed_forward_proj="gated-gelu", tie_embeddings=False)),
+    "t5 tied": (T5, T5Config(**T5_SIZES, feed_forward_proj="gated-silu", scale_decoder_outputs=False)),
+}
+FAMILIES = CAUSAL | ENCODERS | ENCODER_DECODERS
 
 
 def random_model(row, rng, dtype=np.float64, **changes):
@@ -74,3 +85,18 @@ def encoder_batch(model, rng, B=3, T=8):
         if len(shape) == 2:
             batch[name][1, 3:] = -100
     return Batch(batch)
+
+
+def pair_batch(model, rng, B=3, S=8, T=6):
+    """A batch for the loss of a model of two stacks: source and target are padded at either side,
+    some targets are ignored.
+    """
+    c, ids = model.config, rng.integers(0, VOCABULARY, (B, S))
+    inputs, targets = rng.integers(0, VOCABULARY, (2, B, T))
+    mask, decoder_mask = np.ones((B, S), np.int64), np.ones((B, T), np.int64)
+    mask[0, -2:] = mask[1, :1] = decoder_mask[0, :1] = decoder_mask[1, -2:] = 0
+    ids[mask == 0] = inputs[decoder_mask == 0] = c.pad_token_id
+    inputs[np.arange(B), decoder_mask.argmax(axis=1)] = c.decoder_start_token_id
+    targets[decoder_mask == 0] = targets[2, 3] = -100
+    batch = {"ids": ids, "attention_mask": mask, "decoder_input_ids": inputs, "decoder_attention_mask": decoder_mask}
+    return Batch(batch | {"targets": targets})

@@ -80,7 +80,7 @@ def overflow_in(name, at):
         if next(calls) != at:
             return outputs
         y, *more = outputs if isinstance(outputs, tuple) else (outputs,)
-        if not isinstance(y, np.ndarray) or any(y is argument for argument in arguments):
+        if not isinstance(y, np.ndarray) or not y.flags.writeable or any(y is argument for argument in arguments):
             y = np.array(y)  # not in place: an input stays as it is
         y[(0,) * y.ndim] = np.inf
         return (y, *more) if isinstance(outputs, tuple) else y

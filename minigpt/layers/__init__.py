@@ -9,9 +9,10 @@ from minigpt.layers.embedding import Embedding, LearnedPositions, Smear, TiedHea
 from minigpt.layers.heads import Classifier, FirstTokenClassifier, MaskedLMHead, Pooler
 from minigpt.layers.kv_cache import KVCache
 from minigpt.layers.linear import Linear
-from minigpt.layers.mlp import MLP
+from minigpt.layers.mlp import MLP, GatedMLP
 from minigpt.layers.norm import LayerNorm, RMSNorm
 from minigpt.layers.recompute import RecomputedCache, recomputed_activations, recomputed_backward, recomputed_forward
+from minigpt.layers.relative import RelativeBias
 from minigpt.layers.shared import Shared, SharedGradients
 from minigpt.layers.stack import stack_backward, stack_forward
 from minigpt.layers.store import Parameter, Store
@@ -24,6 +25,7 @@ __all__ = [
     "DecoderBlock",
     "Embedding",
     "FirstTokenClassifier",
+    "GatedMLP",
     "KVCache",
     "LayerNorm",
     "LearnedPositions",
@@ -35,6 +37,7 @@ __all__ = [
     "PreNormBlock",
     "RMSNorm",
     "RecomputedCache",
+    "RelativeBias",
     "Shared",
     "SharedGradients",
     "Smear",

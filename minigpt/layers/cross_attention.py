@@ -42,12 +42,13 @@ class CrossAttention:
     """
 
     def __init__(self, name, channels, n_head, *, memory_channels, head_channels=None, scale=None, bias=True,
-                 dropout=0.0, std=0.02, residual_std=0.02):  # fmt: skip
+                 dropout=0.0, std=0.02, q_std=None, residual_std=0.02):  # fmt: skip
+        """std: of both maps into heads, q_std of the first if it differs."""
         self.name, self.n_head = name, n_head
         self.head_channels = head_channels or channels // n_head
         self.scale, self.dropout = scale, dropout
         width = self.n_head * self.head_channels
-        self.q_attn = Linear(f"{name}.q_attn", channels, width, bias=bias, std=std)
+        self.q_attn = Linear(f"{name}.q_attn", channels, width, bias=bias, std=std if q_std is None else q_std)
         self.c_attn = Linear(f"{name}.c_attn", memory_channels, 2 * width, bias=bias, std=std, parts=2)
         self.c_proj = Linear(f"{name}.c_proj", width, channels, bias=bias, std=residual_std)
 

@@ -15,13 +15,14 @@ class Parameter(NamedTuple):
 
     role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a
     matrix into logits or labels, "vector" for biases, norms and what else neither decays nor is
-    orthogonalised; parts: how many matrices stand side by side in it, such as 3 for q, k and v.
+    orthogonalised; parts: how many matrices stand side by side in it, such as 3 for q, k and v;
+    std may then be a tuple, of one for each.
     """
 
     name: str
     shape: tuple
     role: str
-    std: float = 0.0
+    std: float | tuple = 0.0
     mean: float = 0.0
     parts: int = 1
 
@@ -67,9 +68,9 @@ class Store(Mapping):
         store = cls(parameters, dtype=dtype)
         for p in parameters:
             if p.std:
-                store[p.name][...] = rng.standard_normal(p.shape, dtype=np.float32) * np.float32(p.std) + np.float32(
-                    p.mean
-                )
+                std = np.repeat(np.float32(p.std), p.shape[-1] // p.parts) if isinstance(p.std, tuple) else p.std
+                drawn = rng.standard_normal(p.shape, dtype=np.float32)
+                store[p.name][...] = drawn * np.float32(std) + np.float32(p.mean)
             else:
                 store[p.name][...] = p.mean
         return store

@@ -10,6 +10,7 @@ FAMILIES = {  # model_type in config.json -> module, imported when it is used
     "gpt_neo": "minigpt.models.gpt_neo",
     "roberta": "minigpt.models.roberta",
     "recipe_gpt": "minigpt.models.recipe_gpt",
+    "t5": "minigpt.models.t5",
 }
 
 

@@ -15,14 +15,14 @@ from minigpt.ops.loss import IGNORED, count_targets
 
 def check_ids(ids, vocab_size, max_length, *, name="ids"):
     """Token ids as an integer array (B, T). MinigptError names what is wrong: dtype, shape, length
-    or the first id out of range.
+    or the first id out of range. max_length: None for any.
     """
     ids = as_array(ids, name)
     if ids.dtype.kind not in "iu":
         raise MinigptError(f"{name}: dtype is {ids.dtype}, token ids must be integers")
     if ids.ndim != 2 or ids.size == 0:
         raise MinigptError(f"{name}: shape is {ids.shape}, it must be (batch, time) with at least one of each")
-    if ids.shape[1] > max_length:
+    if max_length is not None and ids.shape[1] > max_length:
         raise MinigptError(f"{name}: {ids.shape[1]} tokens in a row, the model's block_size is {max_length}")
     check_range(ids, vocab_size, name)
     return ids
@@ -67,7 +67,7 @@ def count_of(name, targets, counts=None):
     return whole(f"counts[{name!r}]", counts[name], at_least=1)
 
 
-def check_mask(mask, ids, *, name="attention_mask"):
+def check_mask(mask, ids, *, name="attention_mask", of="ids"):
     """A mask (B, T), 0 at padding and 1 elsewhere, as bools; None stays None. MinigptError where it
     does not have the ids' shape, and for other values: of a mask that is added to scores, 0 and
     -10,000, each would mean the opposite.
@@ -76,7 +76,7 @@ def check_mask(mask, ids, *, name="attention_mask"):
         return None
     mask = as_array(mask, name)
     if mask.shape != ids.shape:
-        raise MinigptError(f"{name}: shape is {mask.shape}, that of ids is {ids.shape}")
+        raise MinigptError(f"{name}: shape is {mask.shape}, that of {of} is {ids.shape}")
     return as_flags(mask, name)
 
 

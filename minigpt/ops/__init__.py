@@ -18,6 +18,7 @@ from minigpt.ops.activations import (
 from minigpt.ops.attention import Mask, attention_backward, attention_forward, reference_attention
 from minigpt.ops.dropout import dropout_backward, dropout_forward
 from minigpt.ops.embedding import embedding_backward, embedding_forward, unembedding_backward, unembedding_forward
+from minigpt.ops.gating import gate_backward, gate_forward
 from minigpt.ops.lean_attention import lean_attention_backward, lean_attention_forward
 from minigpt.ops.linear import linear_backward, linear_forward
 from minigpt.ops.loss import IGNORED, count_targets, cross_entropy_backward, cross_entropy_forward
@@ -30,6 +31,7 @@ from minigpt.ops.positions import (
     rotary_table,
     sinusoidal_positions,
 )
+from minigpt.ops.relative import relative_bias_backward, relative_bias_forward, relative_buckets
 from minigpt.ops.smear import smear_backward, smear_forward
 from minigpt.ops.softmax import softmax_backward, softmax_forward
 
@@ -46,6 +48,8 @@ __all__ = [
     "dropout_forward",
     "embedding_backward",
     "embedding_forward",
+    "gate_backward",
+    "gate_forward",
     "gelu_backward",
     "gelu_forward",
     "gelu_tanh_backward",
@@ -59,6 +63,9 @@ __all__ = [
     "linear_backward",
     "linear_forward",
     "reference_attention",
+    "relative_bias_backward",
+    "relative_bias_forward",
+    "relative_buckets",
     "relu_backward",
     "relu_forward",
     "rmsnorm_backward",

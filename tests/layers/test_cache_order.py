@@ -19,6 +19,7 @@ from minigpt.layers import (
     DecoderBlock,
     Embedding,
     FirstTokenClassifier,
+    GatedMLP,
     LayerNorm,
     LearnedPositions,
     Linear,
@@ -26,6 +27,7 @@ from minigpt.layers import (
     Pooler,
     PostNormBlock,
     PreNormBlock,
+    RelativeBias,
     RMSNorm,
     Shared,
     Smear,
@@ -57,7 +59,10 @@ LAYERS_OF_ALL_KINDS = [
     FirstTokenClassifier("classifier", C, F, dropout=0.1),
     MaskedLMHead("lm", Linear("dense", C, C), LayerNorm("ln", C), Linear("head", C, V)),
     Embedding("wte", V, C),
+    RelativeBias("bias", H, buckets=4, max_distance=3),
     *(MLP("mlp", C, F, activation=name, dropout=0.1) for name in ops.ACTIVATIONS),
+    *(GatedMLP("mlp", C, F, activation=name, dropout=0.1, inner_dropout=0.2) for name in ops.ACTIVATIONS),
+    MLP("mlp", C, F, dropout=0.1, inner_dropout=0.2),
     ATTN,
     CROSS,
     PreNormBlock(LN_1, ATTN, LN_2, FEED_FORWARD),
@@ -79,7 +84,8 @@ def test_cache_of_a_layer_stands_in_the_order_of_its_forward(layer, rng):
     parameters = layer.parameters() or [layer.weight]
     p = Store.initialised(parameters, rng, np.float64)
     x = rng.integers(0, V, (B, T)) if isinstance(layer, Embedding) else rng.standard_normal((B, T, C))
-    given = {"rng": rng, "shared": shared(rng)}
+    x = T if isinstance(layer, RelativeBias) else x  # it is given numbers of queries and keys
+    given = {"rng": rng, "shared": shared(rng), "keys": S}
     given = {name: given[name] for name in inspect.signature(layer.forward).parameters if name in given}
     assert_in_order(lambda: layer.forward(p, x, **given))
 

@@ -89,6 +89,10 @@ def cases():
     yield "smear", ops.smear_forward, ops.smear_backward, normal(x, C)
     visible = np.array([[0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
     yield "smear padding", partial(ops.smear_forward, visible=visible), ops.smear_backward, normal(x, C)
+    for name, both in {"": True, " one-sided": False}.items():
+        bias = partial(ops.relative_bias_forward, queries=T, keys=S, max_distance=6, bidirectional=both)
+        yield f"relative_bias{name}", bias, ops.relative_bias_backward, normal((8, H))
+    yield "gate", ops.gate_forward, ops.gate_backward, normal(x, x)
     yield "dropout", seeded(ops.dropout_forward, p=0.3), ops.dropout_backward, normal(x)
     targets = lambda rng: (np.where(rng.random((B, T)) < 0.3, ops.IGNORED, rng.integers(0, V, (B, T))),)  # noqa: E731
     yield "cross_entropy", ops.cross_entropy_forward, ops.cross_entropy_backward, normal((B, T, V), then=targets)
