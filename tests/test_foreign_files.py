@@ -26,6 +26,7 @@ import minigpt
 from minigpt import (
     BERT,
     GPT,
+    T5,
     BERTConfig,
     BPETokenizer,
     CharTokenizer,
@@ -35,6 +36,7 @@ from minigpt import (
     MinigptError,
     RoBERTa,
     RoBERTaConfig,
+    T5Config,
     WordPieceTokenizer,
     checkpoint,
     cli,
@@ -146,6 +148,25 @@ def make_bert(folder):
 
 def make_roberta(folder):
     minigpt.to_huggingface(RoBERTa(RoBERTaConfig(7, 5, 4, 2, 1)), folder)
+
+
+def make_t5(folder):
+    """As an old file of v1.1 has it, with copies of the token table and a cross-attention table;
+    where its decoder begins is in generation_config.json alone.
+    """
+    import json
+
+    from safetensors.numpy import load_file, save_file
+
+    config = T5Config(7, 4, 3, 5, 1, None, 2, 4, 3, feed_forward_proj="gated-gelu", tie_embeddings=False)
+    minigpt.to_huggingface(T5(config), folder)
+    values = json.loads((folder / "config.json").read_text())
+    del values["decoder_start_token_id"]
+    (folder / "config.json").write_text(json.dumps(values))
+    tensors = load_file(folder / "model.safetensors")
+    tensors |= {f"{stack}.embed_tokens.weight": tensors["shared.weight"] for stack in ("encoder", "decoder")}
+    tensors["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = np.zeros((4, 2), np.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def make_wordpiece(folder):
@@ -311,6 +332,7 @@ READERS = {  # what makes the files, and the functions that read them
     "Hugging Face, GPT-Neo": (make_gpt_neo, lambda d: minigpt.from_huggingface(d, say=check)),
     "Hugging Face, BERT": (make_bert, *ENCODER_READERS),
     "Hugging Face, RoBERTa": (make_roberta, *ENCODER_READERS),
+    "Hugging Face, T5": (make_t5, lambda d: minigpt.from_huggingface(d, say=check), lambda d: command("info", d)),
     "token file": (make_tokens, lambda d: np.asarray(open_tokens(d / "tokens.npy")).sum()),
     "text": (
         make_text,

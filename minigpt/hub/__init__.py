@@ -1,9 +1,9 @@
 """Models from and for `transformers`: folders of config.json and model.safetensors.
 
 A family is one module: MODEL, its class; TABLE, how their tensors are named and laid out; HEADS,
-our name of a head -> their architecture, where there is a choice; GENERATES, whether it writes
-text; read_config and config_values, from their config to ours and back; written_as, the config of
-what its files hold.
+our name of a head -> their architecture, where there is a choice; GENERATES, keys of its
+generation_config.json, none where it writes no text; read_config and config_values, from their
+config to ours and back; written_as, the config of what its files hold.
 """
 
 import importlib
@@ -26,6 +26,8 @@ FAMILIES = {  # model_type in their config.json -> module of ours, imported when
     "gpt_neo": "minigpt.hub.gpt_neo",
     "bert": "minigpt.hub.bert",
     "roberta": "minigpt.hub.roberta",
+    "t5": "minigpt.hub.t5",
+    "mt5": "minigpt.hub.t5",
 }
 CALLED = {"gpt": "gpt2", "recipe_gpt": "gpt2"}  # our model_type -> theirs, where they differ
 
@@ -155,15 +157,17 @@ def read_folder(directory, say, head=None, num_labels=None):
 
 def check_tokenizer(tokenizer, config):
     """MinigptError for a tokenizer that transformers does not have, that has more tokens than a
-    model knows, or another token for padding.
+    model knows, or another token for padding or for the end than the model computes with.
     """
     if not isinstance(tokenizer, Tokenizer) or isinstance(tokenizer, CharTokenizer):
         raise MinigptError(f"transformers has no {type(tokenizer).__name__}: write the model without it")
     if tokenizer.vocab_size > config.vocab_size:
         raise MinigptError(f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows {config.vocab_size:,}")
-    pad = getattr(config, "pad_token_id", None)
-    if None not in (pad, tokenizer.pad_id) and pad != tokenizer.pad_id:
-        raise MinigptError(f"the tokenizer pads with token {tokenizer.pad_id}, the model's pad_token_id is {pad}")
+    ends = (("pad_token_id", tokenizer.pad_id, "pads with"), ("eos_token_id", tokenizer.eos_id, "ends a text with"))
+    for key, theirs, what in ends:
+        ours = getattr(config, key, None)
+        if None not in (ours, theirs) and ours != theirs:
+            raise MinigptError(f"the tokenizer {what} token {theirs}, the model's {key} is {ours}")
 
 
 def special_ids(tokenizer):

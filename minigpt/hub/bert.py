@@ -39,7 +39,7 @@ HEADS = {  # our name of a head -> their model with it
     "question_answering": "BertForQuestionAnswering",
     None: "BertModel",
 }
-GENERATES = False  # no generation_config.json is written
+GENERATES = ()  # no generation_config.json is written
 
 
 def head_shown(names):

@@ -109,7 +109,8 @@ def map_file(path):
 
 def write_folder(directory, config, tensors, *, generates, save_tokenizer=None):
     """Write config.json and model.safetensors, for a model that generates generation_config.json
-    too, each whole or not at all; save_tokenizer() writes a tokenizer's files.
+    too, each whole or not at all; generates: the keys of a config that belong in there, none where
+    a model doesn't; save_tokenizer() writes a tokenizer's files.
 
     From the moment that the tensors are replaced, until config.json is there anew, a reader finds
     no config.json rather than that of another model. MinigptError where they can't be written, or
@@ -130,7 +131,7 @@ def write_folder(directory, config, tensors, *, generates, save_tokenizer=None):
                 write_atomically(directory / CONFIG, before)
             raise
         if generates:
-            tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
+            tokens = {key: config[key] for key in generates}
             write_atomically(directory / GENERATION, json.dumps({"_from_model_config": True} | tokens, indent=1) + "\n")
         else:
             remove([directory / GENERATION])  # that of another model

@@ -35,7 +35,7 @@ TABLE = Table(
     tied={"lm_head.weight": "transformer.wte.weight"},
     ignored=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",  # causal masks that old files carry along
 )
-HEADS, GENERATES = None, True
+HEADS, GENERATES = None, ("bos_token_id", "eos_token_id")
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # ours is one: the first of them
 FIXED = {  # of a GPT2Config: what our GPT computes
     "layer_norm_epsilon": 1e-5,

@@ -32,7 +32,7 @@ TABLE = Table(
     tied={"lm_head.weight": "transformer.wte.weight"},
     ignored=r"transformer\.h\.\d+\.attn\.attention\.(bias|masked_bias)",  # masks that old files carry along
 )
-HEADS, GENERATES = None, True
+HEADS, GENERATES = None, ("bos_token_id", "eos_token_id")
 DROPOUTS = ("resid_dropout", "embed_dropout", "attention_dropout")  # ours is one: the first of them
 EPSILON = 1e-5  # of LayerNorm: what our GPTNeo computes
 READ = {  # keys that are read here, and one of a head that our GPTNeo has not

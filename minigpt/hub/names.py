@@ -3,6 +3,7 @@ writing both go by its views.
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class Row(NamedTuple):
     theirs: str | tuple  # their tensor, or several that stand side by side in ours, along its last axis: q, k and v
     transposed: bool = False  # (out, in) in the file, as torch's Linear has it; ours and GPT-2's Conv1D are (in, out)
     optional: bool = False  # a file may lack it: it is then drawn anew, and named in model.fresh
+    when: Callable | None = None  # config -> whether its files have it by this name, where that is not always so
 
 
 class Table(NamedTuple):
@@ -34,14 +36,19 @@ class Table(NamedTuple):
     tied: dict  # tensor -> the one that it is once more where the config ties them; files may hold both, or either
     ignored: str = "(?!)"  # pattern of tensors that have no part in a model: buffers of old files
     twins: dict = {}  # noqa: RUF012 tensor -> a second name of it, which alone is computed with where the head is untied
+    copies: dict = {}  # noqa: RUF012 tensor -> the one that it must be equal to, in whose place it may stand
+
+    def chosen(self, config):
+        """The table of a config: of rows of one parameter, the one that its files have."""
+        return self._replace(rows=tuple(row for row in self.rows if row.when is None or row.when(config)))
 
     def of(self, config):
         """The table of a config's files: where the head is untied, a twin bears its second name."""
+        table = self.chosen(config)
         if config.tie_embeddings:
-            return self
-        return self._replace(
-            rows=tuple(row._replace(theirs=self.twins.get(row.theirs, row.theirs)) for row in self.rows)
-        )
+            return table
+        rows = tuple(row._replace(theirs=self.twins.get(row.theirs, row.theirs)) for row in table.rows)
+        return table._replace(rows=rows)
 
     def written(self, config):
         """`of` for files that we write: those of a model without a head have no prefix, as in
@@ -76,7 +83,10 @@ class Table(NamedTuple):
 
     def shapes(self, name, shape):
         """Their name -> shape of a parameter of ours; no memory is taken."""
-        return {theirs: view.shape for theirs, view in self.views(name, np.broadcast_to(np.float32(0), shape)).items()}
+        row, number = self.row(name)
+        theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
+        part = (*shape[:-1], shape[-1] // len(theirs))
+        return {name.format(number): part[::-1] if row.transposed else part for name in theirs}
 
     def outside_layers(self):
         """Names of all tensors that are in no layer, whether a config has them or not."""

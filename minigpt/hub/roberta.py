@@ -39,7 +39,7 @@ HEADS = {  # our name of a head -> their model with it
     "question_answering": "RobertaForQuestionAnswering",
     None: "RobertaModel",
 }
-GENERATES = False  # no generation_config.json is written
+GENERATES = ()  # no generation_config.json is written
 
 
 def head_shown(names):

@@ -39,6 +39,7 @@ def fit(family, config, tensors, directory, say):
     there twice, have another shape or are not of floating point: all of them in one message.
     """
     found, unused, misnamed = name_tensors(family, config, tensors)
+    found, different = settle_copies(family.TABLE, found)
     found = settle_twins(family.TABLE, found, say)
     config, found = settle_ties(family.TABLE, config, found, say)
     table = family.TABLE.of(config)
@@ -57,7 +58,7 @@ def fit(family, config, tensors, directory, say):
             for theirs, expected in parts.items()
             if theirs in found and found[theirs].shape != expected
         ]
-    if wrong := wrong + misnamed:
+    if wrong := wrong + misnamed + different:
         raise MinigptError(complaint(wrong, directory))
     if unused:
         say(f"{directory}: this model has no use for {listed(unused)}")
@@ -70,10 +71,10 @@ def name_tensors(family, config, tensors):
     """The tensors of a file under their names in a file of the whole model, those to be ignored
     left out -> name -> Tensor, names of those of other heads, what is wrong with them.
     """
-    table, untied = family.TABLE, replace(config, tie_embeddings=False)
+    table, untied = family.TABLE.chosen(config), replace(config, tie_embeddings=False)
     shapes = parameter_shapes(family, untied)
     wanted = {theirs for name, shape in shapes.items() for theirs in table.shapes(name, shape)}
-    wanted |= {second for first, second in table.twins.items() if first in wanted}
+    wanted |= {second for first, second in table.twins.items() if first in wanted} | table.copies.keys()
     every = wanted | table.outside_layers()
     found, unused, wrong = {}, [], []
     for name, tensor in tensors.items():
@@ -98,6 +99,20 @@ def name_tensors(family, config, tensors):
 def about(kind, tensor, what):
     """What is wrong with a Tensor, for tensors.complaint."""
     return Wrong(kind, tensor.name, tensor.path, what)
+
+
+def settle_copies(table, tensors):
+    """Tensors without the copies of others, which serve where the other is missing -> tensors, what
+    is wrong with copies that differ.
+    """
+    tensors, wrong = dict(tensors), []
+    for copy, original in table.copies.items():
+        if copy in tensors:
+            tensor = tensors.pop(copy)
+            if not same(tensors.setdefault(original, tensor), tensor):
+                what = f"differs from {tensors[original].name}, of which it must be a copy"
+                wrong.append(about("not a copy", tensor, what))
+    return tensors, wrong
 
 
 def settle_twins(table, tensors, say):

@@ -73,3 +73,12 @@ def assert_equal_numbers(a, b):
     """Two models of one config hold the same numbers."""
     assert a.config == b.config
     np.testing.assert_array_equal(a.store.vector, b.store.vector)
+
+
+def small_t5(rng, dtype=np.float64, **changes):
+    """A small T5 with O(1) weights, all sizes different; changes: of its config."""
+    sizes = {"vocab_size": 13, "d_model": 6, "d_kv": 5, "d_ff": 11, "num_layers": 2, "num_heads": 4}
+    sizes |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 7}
+    model = minigpt.T5(minigpt.T5Config(**sizes | changes), dtype=dtype)
+    model.store.vector[:] = 0.5 * rng.standard_normal(model.num_parameters)
+    return model
