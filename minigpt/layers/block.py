@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from minigpt.layers.attention import SelfAttentionCache
 from minigpt.layers.cross_attention import CrossAttentionCache
-from minigpt.layers.mlp import MLPCache
+from minigpt.layers.mlp import GatedMLPCache, MLPCache
 from minigpt.layers.shared import NOTHING_COLLECTED, NOTHING_SHARED
 from minigpt.ops.normalization import LayerNormCache, RMSNormCache
 
@@ -15,7 +15,7 @@ class PreNormCache(NamedTuple):
     ln_1: LayerNormCache | RMSNormCache
     attn: SelfAttentionCache
     ln_2: LayerNormCache | RMSNormCache
-    mlp: MLPCache
+    mlp: MLPCache | GatedMLPCache
 
 
 class PreNormBlock:
@@ -51,7 +51,7 @@ class PreNormBlock:
 class PostNormCache(NamedTuple):
     attn: SelfAttentionCache
     ln_1: LayerNormCache
-    mlp: MLPCache
+    mlp: MLPCache | GatedMLPCache
     ln_2: LayerNormCache
 
 
@@ -92,7 +92,7 @@ class DecoderCache(NamedTuple):
     ln_cross: LayerNormCache | RMSNormCache
     cross: CrossAttentionCache
     ln_2: LayerNormCache | RMSNormCache
-    mlp: MLPCache
+    mlp: MLPCache | GatedMLPCache
 
 
 class DecoderBlock:

@@ -120,3 +120,12 @@ def test_cross_attention_parameters_say_their_spread_and_parts():
     }
     assert layer.dropout == 0.0 and layer.scale is None
     assert [p.std for p in CrossAttention("f", C, H, memory_channels=M).parameters()] == [0.02, 0.0] * 3
+
+
+def test_cross_attentions_parameters_say_their_spread():
+    def stds(**settings):
+        return [p.std for p in CrossAttention("f", C, H, memory_channels=M, bias=False, **settings).parameters()]
+
+    assert stds() == [0.02, 0.02, 0.02]
+    assert stds(std=0.3) == [0.3, 0.3, 0.02]
+    assert stds(std=0.3, q_std=0.1, residual_std=0.5) == [0.1, 0.3, 0.5]

@@ -12,17 +12,19 @@ from minigpt.layers import (
     Classifier,
     Embedding,
     FirstTokenClassifier,
+    GatedMLP,
     LayerNorm,
     LearnedPositions,
     Linear,
     MaskedLMHead,
     Pooler,
+    RelativeBias,
     RMSNorm,
     Smear,
     Store,
     TiedHead,
 )
-from minigpt.ops import ACTIVATIONS, smear_forward
+from minigpt.ops import ACTIVATIONS, relative_bias_forward, smear_forward
 
 B, T, C, F, V = 2, 3, 5, 7, 11
 
@@ -47,6 +49,7 @@ LAYERS = {
         for activation in ACTIVATIONS
     },
     **{f"mlp {activation}": MLP("f", C, F, activation=activation) for activation in ACTIVATIONS},
+    **{f"gated mlp {activation}": GatedMLP("f", C, F, activation=activation) for activation in ACTIVATIONS},
 }
 
 
@@ -61,9 +64,11 @@ def test_layer_gradients(layer, rng):
     assert report.passed and not report.remarks, report
 
 
+@pytest.mark.parametrize("inner", [0.0, 0.3])
+@pytest.mark.parametrize("kind", [MLP, GatedMLP])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_mlp_gradients_with_dropout(activation, rng):
-    layer = MLP("f", C, F, activation=activation, dropout=0.4)
+def test_mlp_gradients_with_dropout(activation, kind, inner, rng):
+    layer = kind("f", C, F, activation=activation, dropout=0.4, inner_dropout=inner)
     x = rng.standard_normal((B, T, C))
     assert check_layer(layer, x, dropout_seed=1).passed
     p = random_store(layer, rng)
@@ -224,6 +229,59 @@ def test_layers_start_as_documented():
     assert list(mlp) == ["f.c_fc.weight", "f.c_fc.bias", "f.c_proj.weight", "f.c_proj.bias"]
     assert mlp["f.c_fc.weight"].std() == pytest.approx(0.3, rel=0.02)
     assert mlp["f.c_proj.weight"].std() == pytest.approx(0.1, rel=0.02)
+
+
+def test_gated_mlp_is_its_formula(rng):
+    """And drops what is activated and multiplied, and what comes out, each at its own rate."""
+    layer, x = GatedMLP("f", C, F, activation="relu", dropout=0.9, inner_dropout=0.2), rng.standard_normal((B, T, C))
+    p = random_store(layer, rng)
+    gate, value, out = (p[f"f.{name}.weight"] for name in ("c_gate", "c_fc", "c_proj"))
+    activated = np.maximum(x @ gate, 0) * (x @ value)
+    np.testing.assert_allclose(layer.forward(p, x)[0], activated @ out, rtol=1e-12, atol=1e-13)
+    draws = []
+
+    class Draws:
+        def random(self, shape, dtype=None):
+            draws.append(rng.random(shape, dtype=dtype))
+            return draws[-1]
+
+    y, _ = layer.forward(p, x, Draws())
+    inner, outer = ((draw >= rate) / (1 - rate) for draw, rate in zip(draws, (0.2, 0.9), strict=True))
+    np.testing.assert_allclose(y, (activated * inner) @ out * outer, rtol=1e-12, atol=1e-13)
+    plain, p = MLP("f", C, F, bias=False, activation="relu", inner_dropout=0.2), random_store(layer, rng)
+    draws.clear()
+    y, _ = plain.forward(p, x, Draws())
+    a = np.maximum(x @ p["f.c_fc.weight"], 0) * ((draws[0] >= 0.2) / 0.8)
+    np.testing.assert_allclose(y, a @ p["f.c_proj.weight"], rtol=1e-12, atol=1e-13)
+
+
+def test_gated_mlp_parameters_say_their_spread_and_role():
+    for sizes, stds in ({}, (0.02, 0.02, 0.02)), ({"std": 0.3, "residual_std": 0.1}, (0.3, 0.3, 0.1)):
+        layer = GatedMLP("f", C, F, **sizes)
+        found = {name: (p.shape, p.role, p.std) for name, p in named(layer).items()}
+        shapes = {"f.c_gate.weight": (C, F), "f.c_fc.weight": (C, F), "f.c_proj.weight": (F, C)}
+        assert found == {name: (shape, "hidden", std) for (name, shape), std in zip(shapes.items(), stds)}
+        assert list(found) == list(shapes)
+    assert (layer.activation, layer.dropout, layer.inner_dropout) == ("gelu_tanh", 0.0, 0.0)
+
+
+def test_relative_bias_layer_is_its_op_and_adds_to_what_the_store_holds(rng):
+    (weight,) = RelativeBias("f", 3).parameters()
+    assert (weight.name, weight.shape, weight.role, weight.std) == ("f.weight", (32, 3), "embedding", 0.02)
+    default = RelativeBias("f", 3)
+    assert (default.max_distance, default.bidirectional) == (128, True)
+    layer = RelativeBias("f", 3, buckets=8, max_distance=6, bidirectional=False, std=0.3)
+    (weight,) = layer.parameters()
+    assert (weight.shape, weight.std) == ((8, 3), 0.3)
+    p = random_store(layer, rng)
+    bias, cache = layer.forward(p, 4, 7)
+    np.testing.assert_array_equal(bias, relative_bias_forward(p["f.weight"], 4, 7, 6, False)[0])
+    g, without = p.zeros_like(), p.zeros_like([])
+    dbias = rng.standard_normal(bias.shape)
+    for _ in range(2):
+        assert layer.backward(g, dbias, cache) is None
+    layer.backward(without, dbias, cache)
+    np.testing.assert_allclose(g["f.weight"].sum(0), 2 * dbias.sum((0, 2, 3)), rtol=1e-12)
 
 
 def named(layer):

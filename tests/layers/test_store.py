@@ -46,6 +46,18 @@ def test_store_refuses_unknown_names_and_wrong_shapes(store, name, value, error)
         store[name] = value
 
 
+def test_parts_side_by_side_may_have_a_spread_each():
+    """The same normal numbers, times one factor a column."""
+    spread, shape = (0.1, 2.0, 30.0), (400, 6)
+    one, three = (
+        Store.initialised([Parameter("w", shape, "hidden", std=std, parts=3)], 1, np.float32)["w"]
+        for std in (1.0, spread)
+    )
+    np.testing.assert_array_equal(three, one * np.repeat(np.float32(spread), 2))
+    for part, std in zip(np.split(three, 3, axis=1), spread):
+        assert part.std() == pytest.approx(std, rel=0.1)
+
+
 def test_store_zeros_like(store):
     g = store.zeros_like()
     assert g.shapes == store.shapes and g.vector.dtype == store.vector.dtype and not g.vector.any()

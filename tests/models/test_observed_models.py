@@ -1,32 +1,17 @@
 """The observer and every family: caches in their order, an overflow in any op by its name.
 
-No line of the observer knows a family; a model of two stacks is seen as well.
+No line of the observer knows a family.
 """
 
 import families
 import numpy as np
 import pytest
-from families import CAUSAL, ENCODERS, POSITIONS, VOCABULARY, encoder_batch, random_model
-from observers import OpCaches, assert_in_order, assert_planted_overflows_are_named, recorded, walked
-from two_stacks import TwoStacks, TwoStacksConfig
+from families import CAUSAL, ENCODER_DECODERS, ENCODERS, POSITIONS, VOCABULARY, encoder_batch, pair_batch, random_model
+from observers import assert_in_order, assert_planted_overflows_are_named, recorded
 
-from minigpt.layers import Shared
 from minigpt.models import FAMILIES
-from minigpt.observe import observing
 
-S, T, B = 7, 5, 3  # source, target, batch
-
-
-@pytest.fixture
-def two_stacks():
-    return TwoStacks(TwoStacksConfig(VOCABULARY), seed=0)
-
-
-@pytest.fixture
-def batch(rng):
-    ids, (inputs, targets) = rng.integers(0, VOCABULARY, (B, S)), rng.integers(0, VOCABULARY, (2, B, T))
-    mask = np.arange(S) < rng.integers(3, S + 1, (B, 1))
-    return {"ids": ids, "attention_mask": mask, "decoder_input_ids": inputs, "targets": targets}
+B = 3
 
 
 def step_of(model, *batch, keep="inputs"):
@@ -73,28 +58,30 @@ def test_overflow_planted_in_any_op_of_an_encoder_is_named(row, rng):
     assert {"linear_backward", "attention_backward", "cross_entropy_forward", "layernorm_backward"} <= names
 
 
-def test_caches_of_two_stacks_stand_in_the_order_of_the_forward(two_stacks, batch, rng):
-    mask = batch["attention_mask"]
-    with observing(OpCaches()) as caches:
-        memory, encoder = two_stacks.run(0, batch["ids"], rng, Shared(key_mask=mask))
-        shared = Shared(memory=memory, memory_mask=mask)
-        _, decoder = two_stacks.run(1, batch["decoder_input_ids"], rng, shared)
-    met = list(walked((encoder, decoder), caches.made))
-    assert len(met) == len(caches.made) > 20
-    assert all(a is b for a, b in zip(met, caches.made))
+@pytest.mark.parametrize("row", ENCODER_DECODERS)
+def test_cache_of_two_stacks_stands_in_the_order_of_the_forward(row, rng):
+    model = random_model(row, rng, dropout=0.1)
+    batch = pair_batch(model, rng)
+    masks = batch["attention_mask"], batch["decoder_attention_mask"]
+    assert_in_order(lambda: model.forward(batch["ids"], batch["decoder_input_ids"], *masks, rng))
 
 
+@pytest.mark.parametrize("row", ENCODER_DECODERS)
 @pytest.mark.parametrize("keep", ["activations", "inputs"])
-def test_overflow_planted_in_any_op_of_two_stacks_is_named(two_stacks, batch, keep):
-    names = assert_planted_overflows_are_named(step_of(two_stacks, batch, keep=keep))
-    expected = {"attention", "linear", "rmsnorm", "dropout", "embedding", "unembedding", "gelu_tanh", "cross_entropy"}
-    assert names == {f"{op}_{way}" for op in expected for way in ("forward", "backward")}
+def test_overflow_planted_in_any_op_of_two_stacks_is_named(keep, row, rng):
+    model = random_model(row, rng, dropout=0.1)
+    names = assert_planted_overflows_are_named(step_of(model, pair_batch(model, rng), keep=keep))
+    expected = {"attention", "linear", "rmsnorm", "dropout", "embedding", "relative_bias", "cross_entropy"}
+    expected |= {"relu", "unembedding"} if row == "t5" else {"gelu_tanh", "gate"} if row == "t5 1.1" else set()
+    assert names >= {f"{op}_{way}" for op in expected for way in ("forward", "backward")}
 
 
-def test_places_are_those_of_two_stacks(two_stacks, batch):
-    places = recorded(step_of(two_stacks, batch)).places()
-    assert {"encoder.bias: embedding_forward", "encoder.0.attn: attention_forward"} <= set(places)
-    assert {"decoder.1.cross: attention_backward", "decoder.1.cross.c_attn: linear_backward"} <= set(places)
-    assert two_stacks.first_not_finite(batch) is None
-    two_stacks.parameters["decoder.1.cross.c_attn.weight"][...] = 3e38
-    assert two_stacks.first_not_finite(batch) == "decoder.1.cross.c_attn: linear_forward"
+def test_places_are_those_of_two_stacks(rng):
+    model = random_model("t5", rng, np.float32)
+    batch = pair_batch(model, rng)
+    places = recorded(step_of(model, batch)).places()
+    assert {"encoder.bias: relative_bias_forward", "encoder.h.0.attn: attention_forward"} <= set(places)
+    assert {"decoder.bias: relative_bias_backward", "decoder.h.1.cross: attention_backward"} <= set(places)
+    assert {"decoder.h.1.cross.c_attn: linear_backward", "encoder.ln_f: rmsnorm_forward"} <= set(places)
+    model.parameters["decoder.bias.weight"][0, 1] = np.inf  # of each token's own distance, in one head
+    assert model.first_not_finite(batch) == "decoder.bias: weight of embedding_forward"
