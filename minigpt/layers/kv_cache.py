@@ -38,6 +38,20 @@ class KVCache:
         self.values[:, :, start : self.length] = v
         return self.filled()
 
+    def reorder(self, origins):
+        """Let row i hold what row origins[i] (an integer array) holds. Rows that stay in place are
+        not copied; for another number of rows the buffers are taken anew.
+        """
+        keys, values, (B, H, size, D) = self.keys, self.values, self.keys.shape
+        if len(origins) == B:
+            moved = np.flatnonzero(origins != np.arange(B))
+        else:
+            length, moved = self.length, np.arange(len(origins))
+            self.__init__(len(origins), H, size, D, keys.dtype)
+            self.length = length
+        for new, old in ((self.keys, keys), (self.values, values)):
+            new[moved, :, : self.length] = old[origins[moved], :, : self.length]
+
     def filled(self):
         """Views of the keys and values so far, (B, H, length, D) each."""
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]

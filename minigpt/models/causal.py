@@ -4,6 +4,7 @@ continuation of a text.
 Shapes: B batch, T time, C channels, V vocabulary.
 """
 
+from minigpt.beams import Beams, beams_asked
 from minigpt.layers.shared import NOTHING_SHARED, Shared
 from minigpt.models import generation
 from minigpt.models.base import Model
@@ -146,24 +147,37 @@ class CausalModel(Model):
         return self.head.forward(self.store, h[:, -1:])[0][:, 0]
 
     def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
-                 use_cache=True, attention_mask=None):  # fmt: skip
+                 use_cache=True, attention_mask=None, *, num_beams=1, length_penalty=1.0, early_stopping=False,
+                 repetition_penalty=1.0, num_return_sequences=1):  # fmt: skip
         """Continue a text token by token.
 
         ids (B, T) int -> (B, T + new) int, prompt included; new is less than max_new_tokens where
         every row met a stop id, and a row that met one repeats it. With prompts of unequal length,
         ids is a list of B sequences and so is the result, or ids is padded and attention_mask (B,
         T) is 0 at the padding. temperature 0 is greedy; sampling.token_probabilities explains the
-        other settings. seed: int or numpy Generator. use_cache=False computes every step anew, to
-        the same tokens. Past block_size the context follows sampling.window_start. MinigptError for
+        other settings, sampling.penalised repetition_penalty. seed: int or numpy Generator.
+        use_cache=False computes every step anew, to the same tokens. Past block_size the context
+        follows sampling.window_start.
+
+        num_beams above 1 searches for the likeliest texts (minigpt.beams), and draws nothing:
+        sampling settings are refused. num_return_sequences of each text are returned, one after
+        the other: the best first, or, where tokens are drawn, each drawn apart. MinigptError for
         settings or ids out of range.
         """
-        new = self.stream(ids, max_new_tokens, temperature, top_k, top_p, stop, seed, use_cache, attention_mask)
-        return generation.with_prompts(ids, list(new))
+        more = {"use_cache": use_cache, "attention_mask": attention_mask}
+        beams = Beams(num_beams, length_penalty, early_stopping, num_return_sequences, stop, repetition_penalty)
+        sampling = Sampling(temperature, top_k, top_p, stop, seed, repetition_penalty)
+        if beams_asked(beams, sampling):
+            return generation.search(self, ids, max_new_tokens, beams, **more)
+        new = list(generation.stream(self, ids, max_new_tokens, sampling, copies=num_return_sequences, **more))
+        return generation.with_prompts(generation.repeated(ids, num_return_sequences), new)
 
     def stream(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
-               use_cache=True, attention_mask=None):  # fmt: skip
-        """generate as an iterator: yields the new ids (B,) of each step as they are drawn."""
-        sampling = Sampling(temperature, top_k, top_p, stop, seed)
+               use_cache=True, attention_mask=None, *, repetition_penalty=1.0):  # fmt: skip
+        """generate without beams as an iterator: yields the new ids (B,) of each step as they are
+        drawn.
+        """
+        sampling = Sampling(temperature, top_k, top_p, stop, seed, repetition_penalty)
         return generation.stream(
             self, ids, max_new_tokens, sampling, use_cache=use_cache, attention_mask=attention_mask
         )

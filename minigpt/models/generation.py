@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from minigpt.beams import beam_search
 from minigpt.models.inputs import check_prompts, is_ragged
 from minigpt.observe import THREAD
 from minigpt.sampling import decode, left_pad, window_start
@@ -30,6 +31,22 @@ class DecodingState:
         """How many tokens each text has, padding included."""
         return self.kv[0].length
 
+    def reorder(self, origins):
+        """Let text i go on from what text origins[i] (an integer array) is; there may be more or
+        fewer than before.
+
+        A row of a memory is read by as many texts side by side, which stay together.
+        """
+        rows = len(self.kv[0].keys)
+        for kv in self.kv:
+            kv.reorder(origins)
+        if self.memory_kv is not None and len(origins) != rows:
+            still_read = np.unique(origins * len(self.memory_kv[0].keys) // rows)
+            for kv in self.memory_kv:
+                kv.reorder(still_read)
+        if self.previous is not None:
+            self.previous = self.previous[origins]
+
     def forget(self):
         """Begin the texts anew, in the same buffers; a memory stays."""
         self.previous = None
@@ -46,13 +63,17 @@ class CachedLogits:
         self.model = model
         self.state = self.starts = None
 
-    def __call__(self, rows):
-        """Rows so far, each one token longer than at the last call -> logits (B, V)."""
+    def __call__(self, rows, origins=None):
+        """Rows so far -> logits (B, V). Each is a token longer than it was at the last call, or,
+        with origins, than row origins[i] was.
+        """
         block_size = self.model.config.block_size
         if self.state is None:
             self.state = self.model.decoding_state(len(rows))
             self.next_logits = decoder(self.model, self.state)
             self.visible = np.empty((len(rows), block_size), bool)
+        elif origins is not None:
+            self.reorder(origins)
         starts = [window_start(len(row), block_size) for row in rows]
         if starts != self.starts:
             self.state.forget()
@@ -66,6 +87,14 @@ class CachedLogits:
             position_ids = np.array([[len(row) - start - 1] for row, start in zip(rows, starts)])
         key_mask = self.visible[:, : self.state.length + ids.shape[1]] if self.padded else None
         return self.next_logits(ids, key_mask=key_mask, position_ids=position_ids)
+
+    def reorder(self, origins):
+        """Go on with row origins[i] in place of row i."""
+        rows = len(self.starts)
+        self.starts, self.visible = [self.starts[i] for i in origins], self.visible[origins]
+        self.state.reorder(origins)
+        if len(origins) != rows:
+            self.next_logits = decoder(self.model, self.state)
 
 
 def decoder(model, state):
@@ -93,11 +122,38 @@ def contexts(rows, block_size):
     return [row[window_start(len(row), block_size) :] for row in rows]
 
 
-def stream(model, ids, max_new_tokens, sampling, *, use_cache, attention_mask):
-    """CausalModel.stream."""
+def stream(model, ids, max_new_tokens, sampling, *, copies=1, use_cache, attention_mask):
+    """CausalModel.stream, of `copies` texts that begin with each prompt."""
+    rows = repeated(check_prompts(ids, model.config.vocab_size, attention_mask), copies)
+    yield from decode(next_logits_of(model, use_cache), rows, max_new_tokens, sampling)
+
+
+def search(model, ids, max_new_tokens, beams, *, use_cache, attention_mask):
+    """CausalModel.generate with beams."""
     rows = check_prompts(ids, model.config.vocab_size, attention_mask)
-    next_logits = CachedLogits(model) if use_cache else lambda rows: uncached_logits(model, rows)
-    yield from decode(next_logits, rows, max_new_tokens, sampling)
+    best = beam_search(next_logits_of(model, use_cache), rows, max_new_tokens, beams)
+    return with_prompts(repeated(ids, beams.num_return_sequences), list(side_by_side(best).T))
+
+
+def next_logits_of(model, use_cache):
+    """A function of the rows so far, and of where they come from, to their next logits: with a
+    cache or without.
+    """
+    return CachedLogits(model) if use_cache else lambda rows, origins=None: uncached_logits(model, rows)
+
+
+def side_by_side(best, fill=None):
+    """The new ids of what beam_search found, one row each: (rows, n). One that ended earlier than
+    the longest goes on with the id `fill`, or repeats its last where that is None.
+    """
+    new = [one.ids for of_text in best for one in of_text]
+    n = max(map(len, new))
+    return np.stack([np.append(ids, np.full(n - len(ids), ids[-1] if fill is None else fill)) for ids in new])
+
+
+def repeated(ids, n):
+    """Prompts, each n times, one after the other."""
+    return ids if n == 1 else [row for row in ids for _ in range(n)]
 
 
 def with_prompts(ids, new):
