@@ -140,7 +140,9 @@ def test_a_text_that_is_closed_is_no_longer_computed(table):
 
 def test_repetition_penalty_counts_the_prompt_and_what_was_written(table):
     [[(score, ids)]] = search(table, [[0, 2]], 2, num_beams=V**2, repetition_penalty=3.0)
-    texts = [(sum(log_p_of(table, [0, 2], pair, 3.0)) / 2, list(pair)) for pair in itertools.product(range(V), repeat=2)]
+    texts = [
+        (sum(log_p_of(table, [0, 2], pair, 3.0)) / 2, list(pair)) for pair in itertools.product(range(V), repeat=2)
+    ]
     assert ids == max(texts)[1] and score == pytest.approx(max(texts)[0], rel=1e-12)
     assert search(table, [[0, 2]], 2, num_beams=V**2) != [[(score, ids)]]
 
@@ -198,7 +200,7 @@ def test_beams_settings_error(settings, message):
 
 
 def test_beam_search_error_of_a_stop_outside_the_vocabulary_and_of_no_tokens(table):
-    with pytest.raises(MinigptError, match="^stop is 5, token ids are 0 to 4$"):
+    with pytest.raises(MinigptError, match=r"^stop is 5, token ids are 0 to 4$"):
         search(table, [[0]], 3, stop=[1, 5])
-    with pytest.raises(MinigptError, match="^max_new_tokens is 0, it must be a whole number of at least 1$"):
+    with pytest.raises(MinigptError, match=r"^max_new_tokens is 0, it must be a whole number of at least 1$"):
         search(table, [[0]], 0)

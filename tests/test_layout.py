@@ -16,20 +16,8 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="u
 # Each entry may import, as a module, what stands above it; ops and layers even less, see their
 # tests.
 ORDER = ["errors", "checks", "machine", "files", "tensors", "tables", "ops", "layers", "observe", "tokenizers", "data"]
-ORDER += [
-    "objectives",
-    "sampling",
-    "beams",
-    "checkpoint",
-    "models",
-    "gradcheck",
-    "optim",
-    "hub",
-    "explain",
-    "plots",
-    "training",
-]
-ORDER += ["sentences", "profile", "pages", "museum", "cli", "__init__", "__main__"]
+ORDER += ["objectives", "sampling", "beams", "checkpoint", "models", "gradcheck", "optim", "hub", "explain", "plots"]
+ORDER += ["training", "sentences", "profile", "pages", "museum", "cli", "__init__", "__main__"]
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 COMPILES = "museum/planting.py"  # patches of our own source, which run as the functions that they patch
 

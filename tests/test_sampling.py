@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import MinigptError
-from minigpt.sampling import Sampling, decode, draw, left_pad, most_likely, sample, token_probabilities, window_start
+from minigpt.sampling import (
+    Sampling,
+    decode,
+    draw,
+    left_pad,
+    most_likely,
+    penalised,
+    sample,
+    token_probabilities,
+    window_start,
+)
 
 P = np.array([[0.4, 0.1, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4]])
 LOGITS = np.log(P) + [[5.0], [-700.0]]  # a shift changes nothing
@@ -291,6 +301,7 @@ BAD_SETTINGS = [
     *[("top_p", value) for value in (0, -0.1, 1.0001, math.nan, "1", True)],
     *[("stop", value) for value in (-1, 1.0, True, "\n", 2**70, math.nan, {3: 4}, np.int64(-2), object)],
     *[("seed", value) for value in (-1, 1.5, "x", True, None, [1, 2], np.random.RandomState(0))],
+    *[("repetition_penalty", value) for value in (math.nan, math.inf, "1", None, True)],
 ]
 
 
@@ -375,3 +386,57 @@ def test_left_pad_aligns_the_newest_tokens():
     np.testing.assert_array_equal(mask, [[0, 0, 1], [1, 1, 1], [0, 1, 1]])
     np.testing.assert_array_equal(positions, [[0, 0, 0], [0, 1, 2], [0, 0, 1]])
     assert mask.dtype == bool
+
+
+# the penalty of repetition
+
+
+def test_penalised_divides_positive_logits_and_multiplies_negative_ones():
+    logits = np.array([[2.0, -2.0, 0.0, 4.0, -np.inf], [1.0, 1.0, 1.0, -1.0, 3.0]])
+    before = logits.copy()
+    found = penalised(logits, [np.array([0, 1, 0, 4, 2]), np.array([3])], 4.0)
+    np.testing.assert_array_equal(found, [[0.5, -8, 0, 4, -np.inf], [1, 1, 1, -4, 3]])
+    np.testing.assert_array_equal(logits, before)
+    assert penalised(logits, [], 1.0) is logits
+    float32 = penalised(logits.astype(np.float32), [np.array([0])] * 2, 1e300)
+    assert float32.dtype == np.float32 and float32[0, 0] == 0
+
+
+def test_decode_penalises_the_prompt_and_what_was_drawn():
+    """Logits 3, 2 and -1 whatever was said; half of 3 is less than 2, half of 2 than 3 / 2."""
+    found = run(lambda rows: np.array([[3.0, 2, -1]] * len(rows)), [[2], [0]], 3, temperature=0, repetition_penalty=2)
+    assert found == [[0, 1], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("size", "k"), [(1000, 1), (1000, 3), (5000, 9), (4 * 64 * 2, 2), (4 * 64 * 2 - 1, 2)])
+@pytest.mark.parametrize("values", [4, 10**6])
+def test_most_likely_of_many_is_the_head_of_a_stable_sort(values, size, k, rng):
+    logits = rng.integers(0, values, (3, size)).astype(float)
+    logits[1, : size // 2] = -np.inf
+    np.testing.assert_array_equal(most_likely(logits, k), np.argsort(-logits, axis=-1, kind="stable")[:, :k])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("settings", [
+    {}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"repetition_penalty": 1.4},
+    {"temperature": 1.3, "top_k": 9, "top_p": 0.7, "repetition_penalty": 1.4},
+    {"temperature": 0.4, "top_k": 30, "top_p": 0.95, "repetition_penalty": 0.8},
+], ids=str)  # fmt: skip
+def test_the_distribution_equals_that_of_transformers_processors(settings, rng):
+    """In their order: the penalty, temperature, top_k, top_p."""
+    torch = pytest.importorskip("torch")
+    logits_process = pytest.importorskip("transformers.generation.logits_process")
+    logits, rows = 3 * rng.standard_normal((50, 40)), rng.integers(0, 40, (50, 12))
+    kinds = {
+        "repetition_penalty": logits_process.RepetitionPenaltyLogitsProcessor,
+        "temperature": logits_process.TemperatureLogitsWarper,
+        "top_k": logits_process.TopKLogitsWarper,
+        "top_p": logits_process.TopPLogitsWarper,
+    }
+    expected = torch.tensor(logits)
+    for name, kind in kinds.items():
+        if name in settings:
+            expected = kind(settings[name])(torch.tensor(rows), expected)
+    cut = {name: value for name, value in settings.items() if name != "repetition_penalty"}
+    found = token_probabilities(penalised(logits, rows, settings.get("repetition_penalty", 1.0)), **cut)
+    np.testing.assert_allclose(found, torch.softmax(expected, dim=-1).numpy(), rtol=0, atol=1e-12)

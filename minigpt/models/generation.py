@@ -95,6 +95,8 @@ class CachedLogits:
         self.state.reorder(origins)
         if len(origins) != rows:
             self.next_logits = decoder(self.model, self.state)
+        if self.padded and not self.visible[:, 0].any():  # the longest text is gone: its columns would take up room
+            self.starts = None
 
 
 def decoder(model, state):

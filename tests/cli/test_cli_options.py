@@ -120,12 +120,14 @@ GENERATE = {
     "--temperature": "0",
     "--top-k": "2",
     "--top-p": "0.2",
+    "--repetition-penalty": "3",
     "--seed": "5",
+    "--num-beams": "2",
 }
 
 
 def test_every_option_of_generate_changes_the_text(run, tmp_path, capsys):
-    assert options_of("generate") == set(GENERATE) | {"--model"}
+    assert options_of("generate") == set(GENERATE) | {"--model", "--length-penalty"}
     run()
 
     def generate(*options):
@@ -138,6 +140,27 @@ def test_every_option_of_generate_changes_the_text(run, tmp_path, capsys):
         assert generate(option, value) != plain, option
     assert len(generate("--max-new-tokens", "7")) == 9
     assert generate("--prompt", "fellow").startswith("fellow")
+
+
+def test_generate_with_beams_writes_the_likeliest_text(run, tmp_path, capsys, fail):
+    """--length-penalty is handed on: of texts that end at one length it changes nothing."""
+    run()
+    argv = ["generate", "--model", str(tmp_path / "run"), "--prompt", "fellow", "--max-new-tokens", "9"]
+    assert cli.main([*argv, "--num-beams", "3", "--length-penalty", "0.5", "--repetition-penalty", "1.5"]) == 0
+    model, tokenizer = minigpt.load(tmp_path / "run" / "best"), minigpt.load_tokenizer(tmp_path / "run" / "best")
+    ids = tokenizer.encode("fellow")[None]
+    found = model.generate(ids, 9, num_beams=3, length_penalty=0.5, repetition_penalty=1.5)
+    assert capsys.readouterr().out == tokenizer.decode(found[0]) + "\n"
+    for options, message in (
+        (("--num-beams", "0"), "num_beams is 0, it must be a whole number of at least 1"),
+        (("--num-beams", "2", "--temperature", "0.8"), "temperature is 0.8, but num_beams is 2"),
+        (("--num-beams", "2", "--top-k", "3"), "top_k is 3, but num_beams is 2"),
+        (("--num-beams", "2", "--length-penalty", "nan"), "length_penalty is nan, it must be a number"),
+        (("--num-beams", "2", "--max-new-tokens", "0"), "max_new_tokens is 0, it must be a whole number of at least 1"),
+        (("--length-penalty", "2"), "--length-penalty goes with --num-beams of at least 2"),
+        (("--repetition-penalty", "0"), "repetition_penalty is 0.0, it must be more than 0"),
+    ):
+        assert message in fail(*argv, *options)
 
 
 def test_every_option_of_eval_changes_what_is_measured(run, tmp_path, text, capsys, monkeypatch):

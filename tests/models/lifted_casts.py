@@ -12,7 +12,7 @@ class Float64Torch:
         self.torch = torch
 
     def __getattr__(self, name):
-        return getattr(self.torch, "float64" if name == "float32" else name)
+        return getattr(self.torch, "float64" if name in ("float32", "float") else name)
 
 
 def lift_casts(monkeypatch, module, *casts):
