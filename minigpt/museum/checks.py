@@ -20,11 +20,13 @@ from minigpt.ops import (
     attention,
     dropout,
     embedding,
+    gating,
     lean_attention,
     linear,
     loss,
     normalization,
     positions,
+    relative,
     smear,
     softmax,
 )
@@ -205,6 +207,12 @@ gradients = types.SimpleNamespace(
     positions=op_check(
         positions.learned_positions_forward, positions.learned_positions_backward, {"x": X, "weight": (8, 6)}
     ),
+    relative_bias=op_check(
+        lambda weight: relative.relative_bias_forward(weight, 7, 9, 6),
+        relative.relative_bias_backward,
+        {"weight": (8, 3)},
+    ),
+    gate=op_check(gating.gate_forward, gating.gate_backward, {"gate": X, "value": X}),
     rotary=op_check(
         lambda x: positions.rotary_forward(x, *positions.rotary_table(5, 4)),
         positions.rotary_backward,

@@ -28,6 +28,10 @@ SIZES = {  # model_type -> a small config of it, whose sizes differ
         "vocab_size": 11, "max_position_embeddings": 9, "hidden_size": 6, "num_hidden_layers": 2,
         "num_attention_heads": 2, "intermediate_size": 10, "num_labels": 4,
     },
+    "t5": {
+        "vocab_size": 11, "d_model": 6, "d_kv": 4, "d_ff": 10, "num_layers": 2, "num_heads": 2,
+        "relative_attention_num_buckets": 8, "relative_attention_max_distance": 6,
+    },
 }  # fmt: skip
 
 
@@ -43,15 +47,17 @@ def random_family(model_type, dtype=np.float64, std=0.5, **changes):
 
 def batch_for(model):
     """A batch for a model's loss: of an encoder with padding, two kinds of token and the arrays
-    that its head compares with.
+    that its head compares with; of two stacks with padding and a target that is shorter.
     """
     ids, targets = random_batch(7)
     batch = {"ids": ids, "targets": targets}
+    mask = np.arange(ids.shape[1]) < np.array([[7], [5], [7]])
+    if hasattr(model.config, "decoder_start_token_id"):
+        return {"ids": ids * mask, "attention_mask": mask.astype(int), "targets": targets[::-1, :5]}
     head = getattr(model.config, "head", "")
     if head == "":
         return batch
     rng, (B, T) = np.random.default_rng(6), ids.shape
-    mask = np.arange(T) < np.array([[7], [5], [7]])
     compared = {
         "targets": np.where(mask & (rng.random((B, T)) < 0.5), targets, IGNORED),
         "next_sentence": np.array([0, 1, 1]),
@@ -111,6 +117,7 @@ GOLDEN = {
     "gpt_neo": {"loss": 3.2859784934965997},
     "bert": {"targets": 2.8975165067080724, "next_sentence": 0.6759242289209392},
     "roberta": {"targets": 3.105201393587341},
+    "t5": {"v1.0": 2.5689075067661973, "v1.1": 4.040974497376243},
 }
 
 

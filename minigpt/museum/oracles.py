@@ -39,13 +39,16 @@ def compared(limit=1e-9):
     return wrap
 
 
-def loop_attention(q, k, v, mask, scale):
-    """Attention by loops over single numbers. -> y (B, H, T, D), weights (B, H, T, S)"""
+def loop_attention(q, k, v, mask, scale, bias=None):
+    """Attention by loops over single numbers; bias (1, H, T, S) or None. -> y (B, H, T, D), weights
+    (B, H, T, S)
+    """
     (B, H, T, D), S = q.shape, k.shape[2]
     y, weights = np.zeros((B, H, T, D)), np.zeros((B, H, T, S))
     for b, h, t in np.ndindex(B, H, T):
         seen = [s for s in range(S) if 0 <= S - T + t - s < mask.window and mask.keys[b, s]]
-        e = {s: math.exp(scale * sum(q[b, h, t, d] * k[b, h, s, d] for d in range(D))) for s in seen}
+        added = np.zeros(S) if bias is None else bias[0, h, t]
+        e = {s: math.exp(scale * sum(q[b, h, t, d] * k[b, h, s, d] for d in range(D)) + added[s]) for s in seen}
         for s in seen:
             weights[b, h, t, s] = e[s] / sum(e.values())
             y[b, h, t] += weights[b, h, t, s] * v[b, h, s]
@@ -67,6 +70,16 @@ def attention_oracle(forward):
         return {"y": (y, right[0]), "weights": (cache.weights, right[1])}
 
     return check
+
+
+@compared()
+def biased_attention_oracle():
+    """A forward with a bias, causal, against loops."""
+    rng, mask = np.random.default_rng(9), attention.Mask(True, 7, np.ones((2, 7), bool))
+    q, k, v = (rng.standard_normal((2, 3, n, 4)) for n in (5, 7, 7))
+    bias = rng.standard_normal((1, 3, 5, 7))
+    right = loop_attention(q, k, v, mask, 0.5, bias)
+    return {"y": (attention.attention_forward(q, k, v, mask, bias)[0], right[0])}
 
 
 @compared(limit=0)

@@ -15,8 +15,10 @@ from minigpt.museum.exhibits import (
     norms,
     objectives,
     optim,
+    relative,
     roberta,
     sampling,
+    t5,
     training,
 )
 
@@ -32,6 +34,8 @@ ROOMS = (
     gpt_neo,
     bert,
     roberta,
+    relative,
+    t5,
     training,
     optim,
     data,

@@ -3,6 +3,7 @@
 from minigpt.museum.checks import gradients
 from minigpt.museum.oracles import activation_oracle, golden_loss
 from minigpt.museum.planting import Edit, gradient, other
+from minigpt.museum.two_stack_checks import gated_t5_gradients, golden_t5_losses, t5_gradients
 
 EXHIBITS = [
     gradient(
@@ -66,6 +67,39 @@ EXHIBITS = [
         "MLP: the activation skipped in backward", "layers.mlp", "MLP.backward",
         "activation_backward(da, cache.activation)", "da", gradients.gpt, "h.1.mlp.c_fc.bias",
         "learns, a little worse: the slope is between 0 and 1.1 anyway",
+    ),
+    gradient(
+        "MLP: its inner dropout forgotten in backward", "layers.mlp", "MLP.backward",
+        "da = dropout_backward(da, cache.inner)", "pass", t5_gradients, "decoder.h.0.mlp.c_fc.weight",
+        "dropped units are trained as if they had been there: noise",
+    ),
+    gradient(
+        "gate: the gradients of gate and value swapped", "ops.gating", "gate_backward",
+        "dy * cache.value, dy * cache.gate", "dy * cache.gate, dy * cache.value", gradients.gate,
+        "gate.gate gate.value",
+        "learns a little, as if each were the other",
+    ),
+    gradient(
+        "gated MLP: the gate's activation skipped in backward", "layers.mlp", "GatedMLP.backward",
+        "dh = activation_backward(da, cache.activation)", "dh = da", gated_t5_gradients,
+        "decoder.h.0.mlp.c_gate.weight",
+        "learns, a little worse: the slope is between 0 and 1.1 anyway",
+    ),
+    gradient(
+        "gated MLP: what the value's matrix hands down lost", "layers.mlp", "GatedMLP.backward",
+        "return dx + self.c_gate", "return self.c_gate", gated_t5_gradients, "decoder.h.0.ln_2.weight",
+        "learns, a little worse: one of two ways down is closed",
+    ),
+    other(
+        "gated MLP: gate and value swapped, both ways",
+        (
+            Edit("layers.mlp", "GatedMLP.forward", "self.c_gate.forward(p, x)", "self.c_fc.forward(p, x)"),
+            Edit("layers.mlp", "GatedMLP.forward", "value, c_fc = self.c_fc.", "value, c_fc = self.c_gate."),
+            Edit("layers.mlp", "GatedMLP.backward", "self.c_fc.backward(g, dvalue,", "self.c_gate.backward(g, dvalue,"),
+            Edit("layers.mlp", "GatedMLP.backward", "self.c_gate.backward(g, dh,", "self.c_fc.backward(g, dh,"),
+        ),
+        "golden: losses of Hugging Face's T5", golden_t5_losses, "v1.1",
+        "none from scratch; v1.1 from elsewhere gives soup", gated_t5_gradients,
     ),
     other(
         "GELU: the other form than the config's",

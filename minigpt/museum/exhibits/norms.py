@@ -89,6 +89,18 @@ EXHIBITS = [
         "none, except on rows near zero, such as padding", gradients.rmsnorm,
     ),
     other(
+        "RMSNorm: the mean taken off first, both ways",
+        (
+            Edit("ops.normalization", "rmsnorm_forward", "rstd = 1 / np.sqrt",
+                 "x = x - x.mean(axis=-1, keepdims=True)\n    rstd = 1 / np.sqrt"),
+            Edit("ops.normalization", "rmsnorm_backward", "dx *= rstd",
+                 "dx *= rstd\n    dx -= dx.mean(axis=-1, keepdims=True)"),
+        ),
+        "oracle: norms in loops", layernorm_oracle, "rmsnorm",
+        "none from scratch: it is LayerNorm without its bias; a checkpoint from elsewhere gives soup",
+        gradients.rmsnorm,
+    ),
+    other(
         "LayerNorm: eps 1e-6 for 1e-5",
         Edit(
             "layers.norm", "LayerNorm.__init__",
