@@ -9,7 +9,7 @@ A family's table is one module of plain rows. The tests hold each row to the cod
 exists, its exhibit exists and no other row names it.
 """
 
-from minigpt.explain import bert, gpt2, gpt_neo, roberta, sizes, text
+from minigpt.explain import bert, gpt2, gpt_neo, roberta, sizes, t5, text
 from minigpt.explain.counts import PARTS, count_by_part
 from minigpt.explain.drawing import Drawing, drawing
 from minigpt.explain.family import Family, Line
@@ -23,7 +23,7 @@ __all__ = [
     "drawing", "lines_of", "overview", "page", "sized", "table_text",
 ]  # fmt: skip
 
-FAMILIES = {module.FAMILY.name: module.FAMILY for module in (gpt2, gpt_neo, bert, roberta)}
+FAMILIES = {module.FAMILY.name: module.FAMILY for module in (gpt2, gpt_neo, bert, roberta, t5)}
 
 
 def lines_of(family):

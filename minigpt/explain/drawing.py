@@ -10,7 +10,16 @@ from minigpt import models
 from minigpt.explain.counts import PARTS
 from minigpt.explain.family import Family
 from minigpt.explain.sizes import blocks_of, counts_of, with_blocks, with_head
-from minigpt.layers import Embedding, LayerNorm, LearnedPositions, PreNormBlock
+from minigpt.layers import (
+    MLP,
+    DecoderBlock,
+    Embedding,
+    LayerNorm,
+    LearnedPositions,
+    PostNormBlock,
+    PreNormBlock,
+    RMSNorm,
+)
 from minigpt.ops.attention import Mask
 
 SHOWN = 8  # tokens in the picture of a mask
@@ -83,7 +92,7 @@ def drawing(family, config):
     return Drawing(
         title=f"{family.title}, from ids to loss",
         against=family.against if changed else None,
-        stacks=(only_stack(look),),
+        stacks=two_stacks(look) if "encoder" in look.layers else (only_stack(look),),
         heads=heads(look),
         masks=masks(look),
         counts={part: counts[part] for part in PARTS if counts[part]},
@@ -102,10 +111,39 @@ def only_stack(look):
             look.box("dropout", "", "embedding dropout", small=True),
         ),
         n_blocks=blocks_of(look.family, look.config)[0],
-        branches=branches(look),
+        branches=branches(look, look.layers["blocks"][0]),
         pre_norm=isinstance(look.layers["blocks"][0], PreNormBlock),
         after=tuple(norm(look, look.layers[name], "final norm") for name in names[at:] if name == "ln_f"),
     )
+
+
+def two_stacks(look):
+    """An encoder and a decoder that reads what it gives."""
+    numbers, layers, C = blocks_of(look.family, look.config), look.layers, look.config.d_model
+    users = "both inputs and the head" if look.config.tie_embeddings else "both inputs"
+    rows = " × ".join(f"{n:,}" for n in layers["wte"].weight.shape)
+    table = look.box("wte", f"{rows}: one table for {users}", "tokens")
+    sources = {
+        "encoder": look.box("ids", "(B, S): what is read"),
+        "decoder": look.box("decoder_input_ids", "(B, T): the targets, moved to the right", "decoder's input"),
+    }
+    memory = look.box("memory", f"(B, S, {C:,})", "memory", "two stacks")
+    out = []
+    for (name, source), n in zip(sources.items(), numbers):
+        rows, heads = layers[f"{name}_bias"].weight.shape
+        dropouts = [look.box("dropout", "", part, small=True) for part in ("embedding dropout", "final dropout")]
+        out.append(Stack(
+            name=name,
+            embeddings=((source, table),),
+            before=(dropouts[0],),
+            n_blocks=n,
+            branches=branches(look, layers[name][0]),
+            pre_norm=True,
+            after=(norm(look, layers[f"{name}_ln_f"], "final norm"), dropouts[1], *[memory] * (name == "encoder")),
+            bias=look.box(f"{name}.bias", f"{rows} × {heads}, for all {n} blocks", "positions", "one table a stack"),
+            reads=1 if name == "decoder" else None,
+        ))  # fmt: skip
+    return tuple(out)
 
 
 def one_of_each(config, family):
@@ -137,38 +175,61 @@ def embedding(look, name):
 
 
 def norm(look, layer, *parts):
-    """A LayerNorm."""
-    return look.box("LayerNorm", "ε = " + f"{layer.eps:g}".replace("e-0", "e-"), *parts)
+    """A LayerNorm, or an RMSNorm."""
+    kind, more = ("RMSNorm", "; no mean, no bias") if isinstance(layer, RMSNorm) else ("LayerNorm", "")
+    parts += ("norms", "epsilon") if more else ()
+    return look.box(kind, "ε = " + f"{layer.eps:g}".replace("e-0", "e-") + more, *parts)
 
 
-def branches(look):
-    """The two branches of a block, in the order of its code."""
-    block = look.layers["blocks"][0]
-    attn, mlp = block.attn, block.mlp
-    scale = f" / √{attn.head_channels}" if attn.scale is None else "" if attn.scale == 1 else f" · {attn.scale:g}"
-    biases = "" if attn.c_attn.bias else "; q, k, v without biases"
-    attention = look.box(
-        f"attention, {attn.n_head} heads of {attn.head_channels}",
-        f"softmax(q kᵀ{scale}) v{biases}",
-        "attention", "scores", "q, k, v", "blocks", "padding",
-    )  # fmt: skip
-    C, F = mlp.c_fc.weight.shape
-    parts = ("MLP", "GELU", "MLP width") if F != 4 * C else ("MLP", "GELU")
-    feed = look.box(f"MLP, {C:,} → {F:,} → {C:,}", f"with {ACTIVATIONS[mlp.activation]} inside", *parts)
+def branches(look, block):
+    """The branches of a block, in the order of its code."""
+    reads = isinstance(block, DecoderBlock)
+    layers = [(block.ln_1, attention(look, block.attn))]
+    layers += [(block.ln_cross, cross_attention(look, block.cross))] if reads else []
+    layers += [(block.ln_2, feed_forward(look, block.mlp))]
     dropout = look.box("dropout", "", "dropout", small=True)
     out = []
-    for layer, middle in ((block.ln_1, attention), (block.ln_2, feed)):
+    for layer, middle in layers:
         beside = norm(look, layer, "norms", "epsilon")
-        pre_norm = isinstance(block, PreNormBlock)
-        out.append((beside, middle, dropout) if pre_norm else (middle, dropout, beside))
+        out.append((middle, dropout, beside) if isinstance(block, PostNormBlock) else (beside, middle, dropout))
     return tuple(out)
+
+
+def attention(look, attn):
+    """A block's attention to its own text."""
+    scale = f" / √{attn.head_channels}" if attn.scale is None else "" if attn.scale == 1 else f" · {attn.scale:g}"
+    added = " + bias" if "encoder_bias" in look.layers else ""
+    biases = "" if attn.c_attn.bias or added else "; q, k, v without biases"
+    return look.box(
+        f"attention, {attn.n_head} heads of {attn.head_channels}",
+        f"softmax(q kᵀ{scale}{added}) v{biases}",
+        "attention", "scores", "q, k, v", "blocks", "padding",
+    )  # fmt: skip
+
+
+def cross_attention(look, cross):
+    """... and to the memory."""
+    heads = f"{cross.n_head} heads of {cross.head_channels}"
+    return look.box(f"cross-attention, {heads}", "softmax(q kᵀ) v, k and v of the memory", "cross-attention")
+
+
+def feed_forward(look, mlp):
+    """A block's MLP."""
+    C, F = mlp.c_fc.weight.shape
+    parts = ("MLP", "GELU", "MLP width") if F != 4 * C else ("MLP", "GELU")
+    name = ACTIVATIONS[mlp.activation]
+    inside = name if isinstance(mlp, MLP) else f"{name.partition(' ')[0]}(x @ Wg) * (x @ Wf)"
+    more = " and dropout" if "MLP's dropout" in look.changed else ""
+    return look.box(f"MLP, {C:,} → {F:,} → {C:,}", f"with {inside}{more} inside", *parts)
 
 
 def heads(look):
     """The heads side by side, each down to its loss."""
     layers = look.layers
     if "head" in layers:  # of a decoder
-        note = "logits = x @ wteᵀ, tied" if look.config.tie_embeddings else "logits = x @ W"
+        C, scale = layers["head"].weight.shape[-1], getattr(look.config, "output_scale", 1)
+        x = "x" if scale == 1 else f"(x / √{C})"
+        note = f"logits = {x} @ wteᵀ, tied" if look.config.tie_embeddings else f"logits = {x} @ W"
         return ((look.box("head", note, "head"), look.box("loss", look.family.loss, "loss")),)
     chains = []
     if layers["masked_lm"] is not None:
@@ -197,6 +258,8 @@ def heads(look):
 
 def masks(look):
     """Who sees whom: a picture for each kind of block."""
+    if "encoder" in look.layers:
+        return masks_of_two_stacks(look)
     found = {}
     for i, block in enumerate(look.layers["blocks"]):
         attn = block.attn
@@ -212,3 +275,17 @@ def masks(look):
         changed = "attention" in look.changed and not (causal and window is None)
         out.append(MaskPicture(f"{which}{what}", visible, padding, changed))
     return tuple(out)
+
+
+def masks_of_two_stacks(look):
+    """Who sees whom: in the encoder, in the decoder, and from the one to the other."""
+    keys, T = np.arange(SHOWN)[None] < SHOWN - 2, 6
+    encoder, decoder, memory = (
+        Mask(causal, None, visible).visible(*sizes)[0, 0]
+        for causal, visible, sizes in ((False, keys, (SHOWN, SHOWN)), (True, None, (T, T)), (False, keys, (T, SHOWN)))
+    )
+    return (
+        MaskPicture("encoder: all of the text", encoder, 2, "attention" in look.changed),
+        MaskPicture("decoder: all before it", decoder),
+        MaskPicture("decoder, of the memory: all", memory, 2, "cross mask" in look.changed),
+    )

@@ -28,6 +28,9 @@ TESTED = (  # what, how near, and where: file and function below tests/
     ("BERT and RoBERTa: every output of every head, loss and every gradient; padded, and with dropout replaced "
      "on both sides by one fixed pattern, so that its places are compared", "1e-10",
      "models/test_encoder_parity.py::test_encoder_equals_transformers"),
+    ("T5, v1.0 and v1.1: logits, loss and every gradient; padded at both sides, with dropout by one fixed pattern, "
+     "its casts to float32 lifted", "1e-10",
+     "models/test_t5_parity.py::test_t5_equals_transformers"),
     ("The same without `transformers`: values that PyTorch made once", "1e-10",
      "ladder/test_golden.py::test_logits_loss_and_every_gradient"),
     ("... of the encoders", "1e-10",
@@ -45,6 +48,7 @@ TESTED = (  # what, how near, and where: file and function below tests/
      "models/test_museum_golden.py::test_golden_losses_of_encoders_are_transformers"),
     ("Numbers of parameters against `transformers`, on its meta device", "equal",
      "test_explain.py::test_numbers_are_transformers"),
+    ("... part by part, of T5", "equal", "test_explain.py::test_numbers_of_each_part_are_transformers"),
     ("This page: code, exhibits, numbers, words", "equal", "test_explain.py::test_page_is_what_the_code_says"),
 )  # fmt: skip
 
