@@ -52,12 +52,15 @@ LIKELY = {  # module -> a word of the test files that are its own, where these d
     "layers/norm": "simple",
     "layers/mlp": "simple",
     "layers/heads": "simple",
+    "layers/relative": "simple",
+    "ops/gating": "op_contract",
     "models/base": "families",
     "models/causal": "families",
     "models/inputs": "test_gpt.py",
     "models/gpt": "test_gpt.py",
     "models/recipe_gpt": "families",
-    "models/encoder": "encoders",
+    "models/encoder": "test_encoders",
+    "models/encoder_decoder": "encoder_decoders",
     "models/roberta": "test_bert.py",
 }
 

@@ -7,6 +7,8 @@ import re
 import numpy as np
 import torch
 import transformers
+from encoder_oracle import Pattern
+from transformers.models.t5 import modeling_t5
 
 from minigpt import T5, T5Config
 
@@ -15,6 +17,7 @@ SIZES = {"vocab_size": V, "d_model": C, "d_kv": D, "d_ff": F, "num_heads": H, "n
 SIZES |= {"num_decoder_layers": DECODER_LAYERS, "layer_norm_epsilon": 1e-5, "decoder_start_token_id": 2}
 # four buckets a side: distances 0 and 1 exact, 2 and 3, 4 and beyond
 SIZES |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6, "pad_token_id": 3}
+__all__ = ["Pattern", "modeling_t5"]  # beside what is defined here
 CASTS = ("variance = hidden_states.to(torch.float32).pow(2)", "torch.rsqrt(variance + self.variance_epsilon)")
 VERSIONS = {  # name -> settings of ours
     "1.0": {},
