@@ -12,10 +12,10 @@ from minigpt.cli.terminal import say, visible
 from minigpt.data import read_text, tiny_shakespeare
 from minigpt.errors import MinigptError, one_line
 from minigpt.files import reason
-from minigpt.tokenizers import BPETokenizer, WordPieceTokenizer
+from minigpt.tokenizers import BPETokenizer, UnigramTokenizer, WordPieceTokenizer
 from minigpt.tokenizers.parts import encode_parts
 
-KINDS = {"bpe": BPETokenizer, "wordpiece": WordPieceTokenizer}
+KINDS = {"bpe": BPETokenizer, "wordpiece": WordPieceTokenizer, "unigram": UnigramTokenizer}
 PART = 1 << 18  # bytes read at a time
 BACKGROUNDS = (24, 52, 22, 54, 58)  # of 256 colours: dark blue, red, green, purple, olive, with white text
 
@@ -54,8 +54,12 @@ def add_train(actions):
     train.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
     train.add_argument("--kind", choices=tuple(KINDS), default="bpe", help="kind of tokenizer (default: bpe)")
     train.add_argument("--vocab-size", type=int, default=1000, metavar="N", help="tokens at most (default: 1000)")
-    text = "merge no pair that is rarer (default: 1)"
-    train.add_argument("--min-frequency", type=int, default=1, metavar="N", help=text)
+    text = "merge no pair that is rarer, of bpe and wordpiece (default: 1)"
+    train.add_argument("--min-frequency", type=int, metavar="N", help=text)
+    text = "sentinels <extra_id_...> at the end, of unigram (default: 100, as T5)"
+    train.add_argument("--extra-ids", type=int, metavar="N", help=text)
+    text = "write a character that is no piece by its bytes, of unigram (default: as unknown)"
+    train.add_argument("--byte-fallback", action="store_true", default=None, help=text)
     text = "a special token, in place of the usual ones of the kind; may be given several times (default: those)"
     train.add_argument("--special-token", action="append", metavar="TOKEN", help=text)
     train.set_defaults(run=run_train)
@@ -82,15 +86,29 @@ def read_tokenizer(args):
 def run_train(args):
     """From a text to a folder with a tokenizer."""
     out = folder(args.out, "--out")
+    settings = train_settings(args)
     corpus = tiny_shakespeare(say=say) if args.data is None else read_text(args.data)
-    settings = {} if args.special_token is None else {"special_tokens": tuple(args.special_token)}
-    kind = KINDS[args.kind]
-    tokenizer = kind.train(corpus.text, args.vocab_size, min_frequency=args.min_frequency, **settings)
+    tokenizer = KINDS[args.kind].train(corpus.text, args.vocab_size, **settings)
     tokenizer.save(out)
     size = len(tokenizer.encode(corpus.text))
     per_token = f"{len(corpus.text.encode()) / max(size, 1):.2f} bytes a token"
     say(f"{tokenizer.vocab_size:,} tokens; {one_line(corpus.source)} is {size:,} of them, {per_token}")
     say(f"written to {one_line(out)}")
+
+
+def train_settings(args):
+    """The settings of a kind's training that were given. MinigptError for one of another kind."""
+    own = ("extra_ids", "byte_fallback") if args.kind == "unigram" else ("min_frequency",)
+    settings = {} if args.special_token is None else {"special_tokens": tuple(args.special_token)}
+    if args.kind != "unigram":
+        settings["min_frequency"] = 1
+    for name in ("min_frequency", "extra_ids", "byte_fallback"):
+        if (value := getattr(args, name)) is not None:
+            if name not in own:
+                option = f"--{name.replace('_', '-')}"
+                raise MinigptError(f"{option} is not for --kind {args.kind}; it has --{own[0].replace('_', '-')}")
+            settings[name] = value
+    return settings
 
 
 def run_encode(args):

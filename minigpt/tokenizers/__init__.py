@@ -13,6 +13,7 @@ __all__ = [
     "Encoding",
     "Stream",
     "Tokenizer",
+    "UnigramTokenizer",
     "WordPieceTokenizer",
     "is_tokenizer",
     "read_tokenizer",
@@ -20,7 +21,8 @@ __all__ = [
 ]
 
 TOKENIZERS = {"char": CharTokenizer}  # "type" in a tokenizer.json of our own -> class
-WHEN_NAMED = {"AddedToken": "added", "BPETokenizer": "bpe", "WordPieceTokenizer": "wordpiece"}
+WHEN_NAMED = {"AddedToken": "added", "BPETokenizer": "bpe", "UnigramTokenizer": "unigram"}
+WHEN_NAMED |= {"WordPieceTokenizer": "wordpiece"}
 
 
 def __getattr__(name):
@@ -33,9 +35,10 @@ def __getattr__(name):
 def kinds():
     """type of the model in Hugging Face's tokenizer.json -> class."""
     from minigpt.tokenizers.bpe import BPETokenizer
+    from minigpt.tokenizers.unigram import UnigramTokenizer
     from minigpt.tokenizers.wordpiece import WordPieceTokenizer
 
-    return {"BPE": BPETokenizer, "WordPiece": WordPieceTokenizer}
+    return {"BPE": BPETokenizer, "WordPiece": WordPieceTokenizer, "Unigram": UnigramTokenizer}
 
 
 def is_tokenizer(values):

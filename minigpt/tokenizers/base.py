@@ -32,6 +32,7 @@ class Tokenizer:
     kind = None  # its name
     vocab_size = 0  # how many tokens there are
     template = Template()  # what stands around a text
+    cut_before = " \n"  # a text may be cut in two before these, behind something else, and encoded in parts
     max_length = None  # tokens that a sentence encoder's texts are cut to, where its folder says so
     roles = {}  # role -> the special token that has it  # noqa: RUF012 nobody writes into it
 
@@ -83,6 +84,13 @@ class Tokenizer:
     @property
     def special_ids(self):
         """Ids of the special tokens, sorted, (K,) int64."""
+        return np.zeros(0, np.int64)
+
+    @property
+    def sentinel_ids(self):
+        """Ids of <extra_id_0>, <extra_id_1>, ... in this order, (K,) int64: they stand for spans
+        that are left out of a text; T5 alone has them.
+        """
         return np.zeros(0, np.int64)
 
     @property

@@ -90,12 +90,17 @@ class BPETokenizer(PieceTokenizer):
 
     # Text to ids
 
-    def segment_ids(self, text):
+    def segment_ids(self, text, first=0):
         """Ids of a text without added tokens."""
         text = self.prefixed(text)
         if not self.use_regex:
             return np.array(self.word_ids(text), np.int64)
         return np.concatenate([self.block_ids(words(block)) for block in blocks(text)])
+
+    @property
+    def cut_before(self):
+        """Where a text may be cut, see Tokenizer: a part that begins with no space is given one."""
+        return " " if self.add_prefix_space else " \n"
 
     def prefixed(self, text):
         """A text with a space before it where the tokenizer puts one."""
@@ -128,7 +133,7 @@ class BPETokenizer(PieceTokenizer):
             raise MinigptError(f"{missing}, which has no unk_token either")
         return (merge if len(ids) < LONG_WORD else merge_long)(ids, self._ranks, self._merged)
 
-    def segment_pieces(self, text):
+    def segment_pieces(self, text, first=0):
         """Ids of a text without added tokens, and the characters [(start, end)] of each; a token
         with a part of a character has the whole of it.
         """

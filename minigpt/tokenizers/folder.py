@@ -34,6 +34,8 @@ def model_type(model, kinds):
         return "BPE"
     if "max_input_chars_per_word" in model:
         return "WordPiece"
+    if "unk_id" in model:
+        return "Unigram"
     return model.one_of("type", tuple(kinds))  # complains that it is missing
 
 
@@ -57,10 +59,11 @@ def read_files(directory, kinds):
         if config is not None:
             tokenizer.check_config(config)
         return tokenizer
-    for kind in kinds.values():
+    kinds = [kind for kind in kinds.values() if kind.FILES]
+    for kind in kinds:
         if (directory / kind.FILES[0]).exists():
             return kind.from_folder(directory, config, *named)
-    files = ", ".join(" and ".join(kind.FILES) for kind in kinds.values())
+    files = ", ".join(" and ".join(kind.FILES) for kind in kinds)
     raise Missing(f"{directory}: there is no tokenizer in it ({FILE}, {files} are missing)")
 
 

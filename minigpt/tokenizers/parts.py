@@ -9,8 +9,8 @@ def encode_parts(tokenizer, parts, special=False):
     """Parts of a text, an iterable of strings -> ids of the whole text, arrays one after the other,
     as `encode` gives them at once.
 
-    A text is cut before a space or a line end that follows something else: no word of any kind of
-    tokenizer goes on there. Where an added token may, all parts are taken together.
+    A text is cut before a space or a line end that follows something else, where no word of this
+    tokenizer goes on there. Where one may, or an added token, all parts are taken together.
     """
     template = tokenizer.template.single if special else ()
     before = [part.ids for part in template[: 1 + next((i for i, p in enumerate(template) if p.text), -1)]]
@@ -18,7 +18,8 @@ def encode_parts(tokenizer, parts, special=False):
     whole = any(
         token.rstrip or len(token.content.split()) > 1 or token.content[-1:].isspace() for token in added(tokenizer)
     )
-    ends = " " if getattr(tokenizer, "add_prefix_space", False) else " \n"
+    ends = tokenizer.cut_before
+    whole = whole or not ends
     held = []  # parts of which the end is not yet known to be the end of a word
     size = 0
     for part in parts:

@@ -1,4 +1,5 @@
-"""Tokenizers of pieces of words, in the files of Hugging Face's `tokenizers`: BPE, WordPiece.
+"""Tokenizers of pieces of words, in the files of Hugging Face's `tokenizers`: BPE, WordPiece,
+Unigram.
 
 A text goes through: added tokens are found and stand for themselves; what lies between them is
 normalised, cut into words, and each word into pieces of the vocabulary. A kind says how in three
@@ -37,14 +38,16 @@ class PieceTokenizer(Tokenizer):
 
     A kind gives `model_type`, `components`, `model_values`, `read_model` and
 
-    - `segment_ids(text)`: ids of a normalised text without added tokens, a list or array;
-    - `segment_pieces(text)`: the same, and for each the [start, end) in it;
+    - `segment_ids(text, first)`: ids of a normalised text without added tokens, a list or array;
+      first: how many of its characters stand for the very first one of the text, as a rule 0 or 1;
+    - `segment_pieces(text, first)`: the same, and for each the [start, end) in it;
     - `text_of(ids)`: the text of checked ids, a list;
 
     where it normalises, also `normalize(text)` and `align(text)`.
     """
 
     model_type = None  # "BPE": of the model in tokenizer.json
+    FILES = ()  # names of the older files of which a folder may have it
     tokenizer_class = "PreTrainedTokenizerFast"  # of transformers, which reads tokenizer.json as it is
 
     def __init__(self, vocab, added=(), *, post_processor=None, roles=None):
@@ -69,15 +72,15 @@ class PieceTokenizer(Tokenizer):
 
     def align(self, text):
         """The normalised text, and for each of its characters the [start, end) that it stands for
-        in `text`, two arrays; None for both where it is the text itself.
+        in `text`, two arrays of NumPy; None for both where it is the text itself.
         """
         return text, None, None
 
-    def segment_ids(self, text):
+    def segment_ids(self, text, first=0):
         """Ids of a normalised text without added tokens."""
         raise NotImplementedError
 
-    def segment_pieces(self, text):
+    def segment_pieces(self, text, first=0):
         """Ids of a normalised text without added tokens, and [(start, end)] in it."""
         raise NotImplementedError
 
@@ -93,6 +96,11 @@ class PieceTokenizer(Tokenizer):
     def read_model(cls, values, model):
         """files.Values of tokenizer.json and of its model -> (vocab, arguments of the class)."""
         raise NotImplementedError
+
+    @staticmethod
+    def ids_of(vocab):
+        """token -> id, of what `read_model` gives as vocab."""
+        return vocab
 
     # Text to ids
 
@@ -112,13 +120,14 @@ class PieceTokenizer(Tokenizer):
     def text_ids(self, text, special):
         """A text alone -> ids (N,); special: whether the special tokens in it are found."""
         text, parts = checked_text(text), []
-        for found, start, end in self.added.split(text, special):
+        for found, begin, end in self.added.split(text, special):
             if found is not None:
                 parts.append([found])
                 continue
-            segment = self.normalize(text[start:end])
+            segment = self.normalize(text[begin:end])
             for found, start, end in self.added.normalized.split(segment, special):
-                parts.append(self.segment_ids(segment[start:end]) if found is None else [found])
+                first = int(begin == start == 0)
+                parts.append(self.segment_ids(segment[start:end], first) if found is None else [found])
         if len(parts) == 1:
             return np.asarray(parts[0], np.int64)
         return np.concatenate([np.zeros(0, np.int64), *(np.asarray(part, np.int64) for part in parts)])
@@ -134,7 +143,10 @@ class PieceTokenizer(Tokenizer):
             segment, starts, ends = self.align(text[first:last])
             for found, start, end in self.added.normalized.split(segment, special):
                 part = segment[start:end]
-                new, spans = self.segment_pieces(part) if found is None else ([found], [(0, len(part))])
+                at_start = int(first == start == 0)
+                if starts is not None:
+                    at_start = int(first == 0) * np.count_nonzero(starts[start:end] == 0)
+                new, spans = self.segment_pieces(part, at_start) if found is None else ([found], [(0, len(part))])
                 ids += new
                 if starts is None:
                     offsets += [(first + start + a, first + start + b) for a, b in spans]
@@ -205,7 +217,7 @@ class PieceTokenizer(Tokenizer):
             values.section(key, default=None)
         model = values.section("model")
         vocab, arguments = cls.read_model(values, model)
-        added = with_more(read_added_tokens(values), more, vocab)
+        added = with_more(read_added_tokens(values), more, cls.ids_of(vocab))
         try:
             processor = values.section("post_processor", default=None)
             processor = None if processor is None else dict(processor.items())

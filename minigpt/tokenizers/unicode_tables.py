@@ -43,6 +43,12 @@ NEVER_TAKEN_APART = """
 1E2EC-1E2EF 1E4EC-1E4EF 1E5EE-1E5EF 1E6E3 1E6E6 1E6EE-1E6EF 1E6F5
 """
 
+# Characters that have a compatible form by a newer Unicode than that of `tokenizers` alone.
+NEVER_COMPATIBLE = """
+32FF A7F1-A7F4 AB69 10781-10785 10787-107B0 107B2-107BA 1CCD6-1CCF9 1E030-1E06D 1F16C
+1FBF0-1FBF9
+"""
+
 LETTERS_NEVER_TAKEN_APART = "105C9 105E4 11382-113CB 16D67-16D6A"  # of these, which are no marks
 
 # Lower case of letters that Python 3.11 doesn't know (Unicode 14).

@@ -82,7 +82,7 @@ class WordPieceTokenizer(PieceTokenizer):
         text, places = self.basic.align(text)
         return (text, None, None) if places is None else (text, places, places + 1)
 
-    def segment_ids(self, text):
+    def segment_ids(self, text, first=0):
         """Ids of a normalised text without added tokens, (N,) int64."""
         ids = bytearray()
         for block in blocks(text):
@@ -111,7 +111,7 @@ class WordPieceTokenizer(PieceTokenizer):
             start, known, sizes = end, self._later, self._later_lengths
         return found
 
-    def segment_pieces(self, text):
+    def segment_pieces(self, text, first=0):
         """Ids of a normalised text without added tokens, and [(start, end)] in it."""
         ids, spans = [], []
         for chunk in CHUNKS.finditer(text):

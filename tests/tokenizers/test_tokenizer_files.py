@@ -51,7 +51,7 @@ def refused(folder, values, message):
     ("path", "value", "message"),
     [
         ("model", ..., "JSON, or type|model|type is missing"),
-        ("model/type", "Unigram", "model: type is 'Unigram', it must be one of BPE, WordPiece"),
+        ("model/type", "WordLevel", "model: type is 'WordLevel', it must be one of BPE, WordPiece, Unigram"),
         ("model/type", 5, "type is 5"),
         ("model/dropout", 0.1, "model: dropout is 0.1"),
         ("model/fuse_unk", True, "model: fuse_unk is True"),
