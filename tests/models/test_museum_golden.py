@@ -6,6 +6,7 @@ from lifted_casts import lift_casts
 import minigpt
 from minigpt.museum.encoder_checks import golden_encoder
 from minigpt.museum.families import GOLDEN, golden_family
+from minigpt.museum.two_stack_checks import GATED, golden_t5
 
 
 @pytest.mark.parity
@@ -41,3 +42,22 @@ def test_golden_losses_of_encoders_are_transformers(model_type, tmp_path):
         loss = torch.nn.functional.cross_entropy(value.flatten(0, -2), arrays[name].flatten())
         assert loss.item() == pytest.approx(GOLDEN[model_type][name], rel=1e-12)
     assert GOLDEN[model_type].keys() == logits.keys()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(("version", "changes"), [("v1.0", {}), ("v1.1", GATED)])
+def test_golden_losses_of_t5_are_transformers(version, changes, tmp_path, monkeypatch):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from t5_oracle import CASTS
+    from transformers.models.t5 import modeling_t5
+
+    lift_casts(monkeypatch, modeling_t5, *CASTS)
+    model, batch = golden_t5(**changes)
+    minigpt.to_huggingface(model, tmp_path)
+    theirs = transformers.T5ForConditionalGeneration.from_pretrained(
+        tmp_path, dtype=torch.float64, attn_implementation="eager"
+    )
+    ids, mask, targets = (torch.tensor(batch[name].copy()) for name in ("ids", "attention_mask", "targets"))
+    with torch.no_grad():
+        loss = theirs.eval()(input_ids=ids, attention_mask=mask, labels=targets).loss
+    assert loss.item() == pytest.approx(GOLDEN["t5"][version], rel=1e-12)

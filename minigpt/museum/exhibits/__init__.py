@@ -3,6 +3,7 @@
 from minigpt.museum.exhibits import (
     activations,
     attention,
+    beams,
     bert,
     data,
     dropout,
@@ -18,6 +19,7 @@ from minigpt.museum.exhibits import (
     relative,
     roberta,
     sampling,
+    spans,
     t5,
     training,
 )
@@ -40,7 +42,9 @@ ROOMS = (
     optim,
     data,
     objectives,
+    spans,
     sampling,
+    beams,
     gradcheck,
 )
 EXHIBITS = [exhibit for room in ROOMS for exhibit in room.EXHIBITS]

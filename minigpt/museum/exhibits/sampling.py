@@ -2,6 +2,7 @@
 
 from minigpt.museum.oracles import padding
 from minigpt.museum.planting import Edit, other
+from minigpt.museum.search_oracles import penalty_by_loops
 from minigpt.museum.training_oracles import sampling_oracle
 
 EXHIBITS = [
@@ -40,5 +41,17 @@ EXHIBITS = [
         ),
         "oracle: sampling by sorted lists", sampling_oracle, "top_p",
         "a well-trained model babbles as soon as top_p is given",
+    ),
+    other(
+        "repetition penalty: negative logits divided as well",
+        Edit("sampling", "penalised", "seen * penalty", "seen / penalty"),
+        "oracle: penalties in loops", penalty_by_loops, "negative",
+        "of what a text has already, the unlikely becomes likelier: the penalty works half of the time",
+    ),
+    other(
+        "repetition penalty: once for each time that a token occurs",
+        Edit("sampling", "penalised", "of_row[row] = np.where(", "of_row[row] *= np.bincount(row)[row] * np.where("),
+        "oracle: penalties in loops", penalty_by_loops, "positive, negative",
+        "'the' and the comma die out in long texts",
     ),
 ]  # fmt: skip

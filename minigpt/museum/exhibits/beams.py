@@ -1,0 +1,49 @@
+"""Mistakes planted in beam search and in what it keeps of the texts."""
+
+from minigpt.museum.planting import Edit, other
+from minigpt.museum.search_oracles import beam_search_by_loops, beams_cached
+
+BY_LOOPS = "oracle: all texts in loops"
+EXHIBITS = [
+    other(
+        "beam search: the length penalty's length one too long",
+        Edit("beams", "best_ended", "float(s) / len(ids)", "float(s) / (len(ids) + 1)"),
+        BY_LOOPS, beam_search_by_loops, "scores, sums",
+        "translations are a little shorter than those of others with the same setting",
+    ),
+    other(
+        "beam search: logits added up, not their logarithms of softmax",
+        Edit("beams", "log_probabilities", "return logits - np.log(", "return logits - 0 * np.log("),
+        BY_LOOPS, beam_search_by_loops, "scores, sums",
+        "prefers words that come after an unsure one: texts ramble, the more beams the worse",
+    ),
+    other(
+        "beam search: K equal beginnings",
+        Edit("beams", "beam_search", "np.full((len(rows), K), -math.inf, log_p.dtype)",
+             "np.zeros((len(rows), K), log_p.dtype)"),
+        BY_LOOPS, beam_search_by_loops, "scores",
+        "all beams say the same: it is greedy, at K times the price",
+    ),
+    other(
+        "beam search: texts that ended are continued",
+        (
+            Edit("beams", "going_on", "np.where(ends, -math.inf, sums)", "np.where(False, -math.inf, sums)"),
+            Edit("beams", "going_on", "np.argsort(ends,", "np.argsort(0 * ends,"),
+        ),
+        BY_LOOPS, beam_search_by_loops, "scores",
+        "texts go on behind their end, with whatever is likely at the beginning of one",
+    ),
+    other(
+        "beam search: the best of one text alone are kept",
+        Edit("beams", "best_candidates", "np.divmod(candidates, V)", "np.divmod(candidates % V, V)"),
+        BY_LOOPS, beam_search_by_loops, "scores, sums",
+        "all beams go on from the first one's text, with the tokens and the scores of the others",
+    ),
+    other(
+        "beam search: the KV cache not reordered with the beams",
+        Edit("models.generation", "DecodingState.reorder", "kv.reorder(origins)",
+             "kv.reorder(origins) if len(origins) != rows else None"),
+        "invariance: cached = uncached", beams_cached, "scores",
+        "each beam looks back at what another wrote; greedy decoding is right",
+    ),
+]  # fmt: skip
