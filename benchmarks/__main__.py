@@ -72,12 +72,13 @@ RUNS = {
     ),
     "bert": Run("A training step of BERT", "bench_bert", ["--part", "train"], ["--size", "tiny", "--turns", "1"]),
     "embed": Run("Sentences as vectors", "bench_bert", ["--part", "embed"], ["--size", "tiny", "--turns", "1"]),
+    "t5": Run("A training step of T5", "bench_t5", [], ["--size", "tiny", "--turns", "1"]),
     "ops": Run("Op by op", "bench_ops", [], ["--quick", "--turns", "2"]),
     "scale": Run("Scale", "bench_scale", [], ["--turns", "1", "--largest", "256", "--no-memory"]),
 }
 RUNS |= {
     f"{name}-avx2": RUNS[name]._replace(title=f"{RUNS[name].title}, OpenBLAS held to AVX2", avx2=True)
-    for name in ("step-small", "step-middle", "step-gpt2", "bert", "time-to-loss")
+    for name in ("step-small", "step-middle", "step-gpt2", "bert", "t5", "time-to-loss")
 }
 WITH_DATA = ("bench_time_to_loss", "recipe")
 

@@ -15,19 +15,16 @@ and by transformers' BertModel with scaled_dot_product_attention in inference_mo
 time: as they come, or sorted by length as embed sorts them.
 """
 
-import contextlib
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
 from benchmarks import common
-from minigpt import BERT, BERTConfig, MinigptError, embed, to_huggingface
+from benchmarks.sides import CHILD, faster, running, serve, take_turns, times_as_fast
+from minigpt import BERT, BERTConfig, embed, to_huggingface
 from minigpt.cli import guard
 from minigpt.objectives import Batch
 from minigpt.tokenizers import Tokenizer
@@ -42,7 +39,6 @@ MASKED, ALL = "head at masked positions", "head at all positions"
 RATE = 0.15  # of tokens with a target
 MASK = 4  # the id that hides a token
 TEXTS = 32  # of a batch of transformers, and of equal lengths
-CHILD = "--child"  # what begins the arguments of a side's process: part, side, size
 
 
 def target_count(tokens):
@@ -197,70 +193,6 @@ def functions(part, side, size):
     return {kind: torch_step(size, kind, side == "compiled") for kind in (MASKED, ALL)}
 
 
-def child(part, side, size):
-    """A side's process: for each line of JSON on its input, {kind, calls}, a line with the seconds
-    of a call, or what went wrong.
-    """
-    found = functions(part, side, size)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        function, calls = found[asked["kind"]], asked["calls"]
-        try:
-            seconds = common.timed(lambda: [function() for _ in range(calls)]) / calls  # noqa: B023
-        except Exception as error:  # torch.compile without a compiler, most often
-            seconds = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        print(json.dumps(seconds), flush=True)
-
-
-class Side:
-    """A side in a process of its own."""
-
-    def __init__(self, part, side, size):
-        command = [sys.executable, "-m", "benchmarks.bench_bert", CHILD, part, side, size]
-        self.side = side
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def seconds(self, kind, calls=1):
-        """What a call of a kind takes. MinigptError where it fails, or the process has ended."""
-        with contextlib.suppress(BrokenPipeError):  # the answer is missing as well
-            print(json.dumps({"kind": kind, "calls": calls}), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise MinigptError(f"the process of {self.side} ended with code {self.process.wait()}")
-        answer = json.loads(answer)
-        if isinstance(answer, str):
-            raise MinigptError(f"{self.side}: {answer}")
-        return answer
-
-    def end(self):
-        """End the process."""
-        with contextlib.suppress(BrokenPipeError), self.process:  # closes its pipes and waits for it
-            pass
-
-
-def take_turns(sides, kind, turns, calls):
-    """Seconds of each side, turn by turn, and the GEMM rate before each turn. A turn begins with a
-    call that is not timed. A side that fails in its warm-up is left out, with a line that says why.
-    """
-    taking_part = {}
-    for name, side in sides.items():
-        try:
-            side.seconds(kind, 2)
-            taking_part[name] = side
-        except MinigptError as error:
-            if name == "minigpt":
-                raise
-            print(f"{kind}: {error}")
-    seconds, rates = {name: [] for name in taking_part}, []
-    for _ in range(turns):
-        rates.append(common.gemm_rate())
-        for name, side in taking_part.items():
-            time.sleep(common.PAUSE)
-            side.seconds(kind)
-            seconds[name].append(side.seconds(kind, calls))
-    return {"seconds": seconds, "rates": rates}
-
-
 def model_flops(config, rows, length, targets):
     """FLOPs of a training step: 6 for each matmul parameter and token, 12 layers C T a token for
     attention (PaLM, arXiv:2204.02311, appendix B), the head at its targets.
@@ -282,14 +214,10 @@ def measure(part, size, turns):
         found = text_lengths(size)
         found["mixed lengths, sorted"] = found["mixed lengths"]
         kinds = {kind: {"texts": len(n), "tokens": int(n.sum()), "longest": int(n.max())} for kind, n in found.items()}
-    sides = {name: Side(part, name, size) for name in names}
-    try:
+    with running("bench_bert", {name: (part, name, size) for name in names}) as sides:
         for kind, row in kinds.items():
             calls = 30 if kind == "batch 1" else 3 if kind.startswith(str(TEXTS)) else 1
             row.update(take_turns(sides, kind, turns, calls))
-    finally:
-        for side in sides.values():
-            side.end()
     rates = [rate for row in kinds.values() for rate in row["rates"]]
     return {
         "part": part,
@@ -302,17 +230,6 @@ def measure(part, size, turns):
 
 
 LIMITS = {"batch 1": 1.0, "32 texts of equal length": 1.0, "mixed lengths": 2.0, "mixed lengths, sorted": 1.0}
-
-
-def faster(row):
-    """The other side that is faster in a row, None where there is none."""
-    others = {name: statistics.median(seconds) for name, seconds in row["seconds"].items() if name != "minigpt"}
-    return min(others, key=others.get) if others else None
-
-
-def times_as_fast(row, name):
-    """Ours against theirs, turn by turn -> Ratio"""
-    return common.ratio(row["seconds"]["minigpt"], row["seconds"][name])
 
 
 def targets(figures):
@@ -381,6 +298,6 @@ def main(argv=None):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [CHILD]:
-        child(*sys.argv[2:])
+        serve(functions(*sys.argv[2:]))
     else:
         sys.exit(guard(main, None))
