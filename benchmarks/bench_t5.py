@@ -106,8 +106,7 @@ def model_flops(config, rows, source, target):
     attention = 4 * C * width
     encoder = config.num_layers * source * (6 * (attention + mlp) + 12 * width * source)
     matrices = 6 * (target * (attention + 2 * C * width + mlp) + source * 2 * C * width)
-    layers = config.num_decoder_layers or config.num_layers
-    decoder = layers * (matrices + 12 * width * target * (target + source))
+    decoder = config.decoder_layers * (matrices + 12 * width * target * (target + source))
     return rows * (encoder + decoder + target * 6 * C * config.vocab_size)
 
 

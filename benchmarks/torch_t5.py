@@ -108,7 +108,7 @@ class TorchT5(nn.Module):
         self.scale = config.d_model**-0.5 if config.tie_embeddings else 1.0
         self.table = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config, config.num_layers, crossing=False)
-        self.decoder = Stack(config, config.num_decoder_layers or config.num_layers, crossing=True)
+        self.decoder = Stack(config, config.decoder_layers, crossing=True)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         for parameter in self.parameters():
             if parameter.ndim == 2:

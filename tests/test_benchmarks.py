@@ -21,12 +21,13 @@ from benchmarks import (
     bench_ops,
     bench_scale,
     bench_step,
+    bench_t5,
     bench_time_to_loss,
     bench_tokenizers,
     recipe,
 )
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
-from minigpt import GPT, GPTConfig, RecipeGPT, RecipeGPTConfig
+from minigpt import GPT, T5, GPTConfig, RecipeGPT, RecipeGPTConfig
 from minigpt.errors import MinigptError
 
 ROOT = Path(__file__).parents[1]
@@ -661,3 +662,69 @@ def test_sides_of_bert_make_steps_and_vectors():
     assert vectors["mixed lengths"]().shape == (len(rows["mixed lengths"]), 24)
     loss, *_ = bench_bert.our_step("tiny", bench_bert.MASKED)()
     assert 4 < loss < 5
+
+
+def test_t5_targets_are_of_the_faster_side_and_of_the_kernels():
+    seconds = {"minigpt": [1.0, 2.0], "eager": [1.5, 3.0], "compiled": [1.4, 2.8]}
+    rows = {version: {"seconds": seconds, "rates": [1e9, 1e9], "gflop": 0.5} for version in bench_t5.VERSIONS}
+    figures = {"size": "middle", "avx2": True, "gemm_gflops": 1.0, "rows": rows}
+    for target in bench_t5.targets(figures):
+        assert "compiled" in target.what and target.figure == pytest.approx(1.4) and target.limit == 1.0 and target.met
+    assert [target.limit for target in bench_t5.targets(figures | {"avx2": False})] == [1.3, 1.3]
+    assert len(bench_t5.table(figures)[1]) == 6 and "0.5 GFLOP of v1.1" in bench_t5.describe(figures)
+
+
+def test_t5_steps_and_flops():
+    config = bench_t5.config_of("tiny", "v1.1")
+    batch = bench_t5.draw_batch(config, 4, 10, 7, np.random.default_rng(0))
+    assert (batch["decoder_input_ids"][:, 1:] == batch["targets"][:, :-1]).all()
+    assert (batch["decoder_input_ids"][:, 0] == config.decoder_start_token_id).all()
+    loss, *_ = bench_t5.our_step("tiny", "v1.1")()
+    assert np.isfinite(loss)
+    matrices = {name: p.size for name, p in T5(config).parameters.items() if p.ndim == 2 and "bias" not in name}
+    of_source = sum(n for name, n in matrices.items() if name.startswith("encoder") or "cross.c_attn" in name)
+    of_target = sum(matrices.values()) - of_source - matrices["wte.weight"]
+    attention = 12 * 16 * 2 * (10 * 10 + 7 * (7 + 10))
+    assert bench_t5.model_flops(config, 4, 10, 7) == 4 * (6 * (10 * of_source + 7 * of_target) + attention)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("version", ["v1.0", "v1.1"])
+def test_t5_of_pytorch_is_the_same_model(version):
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_t5 import TorchT5
+
+    config = bench_t5.config_of("tiny", version)
+    ours, theirs = T5(config, dtype=np.float64), TorchT5(config).double()
+    ours.store.vector[:] = 0.5 * np.random.default_rng(1).standard_normal(ours.num_parameters)
+
+    def put(parameter, *names):
+        value = np.concatenate([ours.parameters[name] for name in names], axis=-1)
+        parameter.data = torch.from_numpy((value if "bias" in names[0] or "wte" in names[0] else value.T).copy())
+
+    put(theirs.table.weight, "wte.weight")
+    put(theirs.head.weight, "lm_head.weight") if version == "v1.1" else setattr(
+        theirs.head, "weight", theirs.table.weight
+    )
+    for name, stack in (("encoder", theirs.encoder), ("decoder", theirs.decoder)):
+        put(stack.table.weight, f"{name}.bias.weight")
+        put(stack.norm.weight, f"{name}.ln_f.weight")
+        for i, (layer, norms) in enumerate(zip(stack.layers, stack.norms)):
+            h = f"{name}.h.{i}"
+            for norm, kind in zip(norms, ("ln_1", "ln_cross", "ln_2") if stack.crossing else ("ln_1", "ln_2")):
+                put(norm.weight, f"{h}.{kind}.weight")
+            put(layer[0].first.weight, f"{h}.attn.c_attn.weight")
+            put(layer[0].out.weight, f"{h}.attn.c_proj.weight")
+            if stack.crossing:
+                put(layer[1].first.weight, f"{h}.cross.q_attn.weight")
+                put(layer[1].of_memory.weight, f"{h}.cross.c_attn.weight")
+                put(layer[1].out.weight, f"{h}.cross.c_proj.weight")
+            gate = [f"{h}.mlp.c_gate.weight"] if version == "v1.1" else []
+            put(layer[-1].first.weight, *gate, f"{h}.mlp.c_fc.weight")
+            put(layer[-1].out.weight, f"{h}.mlp.c_proj.weight")
+    batch = bench_t5.draw_batch(config, 3, 10, 7, np.random.default_rng(0))
+    names = ("ids", "decoder_input_ids")
+    with torch.no_grad():
+        logits = theirs(*(torch.from_numpy(batch[name]) for name in names)).numpy()
+    wanted = ours.logits(*(batch[name] for name in names))
+    assert np.abs(logits - wanted).max() < 1e-10 * np.abs(wanted).max()
