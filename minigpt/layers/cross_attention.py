@@ -65,7 +65,8 @@ class CrossAttention:
 
         shared: memory (B, S, M) and memory_mask (B, S) are read of it; kv: a KVCache, which the
         first call fills with the memory's keys and values and later calls read, so that they are
-        computed once.
+        computed once. Then the memory may have fewer rows than x: each is read by as many rows of x
+        side by side, whose queries stand beside each other in one product.
         """
         q, q_attn = self.q_attn.forward(p, x)
         (q,) = split_heads(q, self.n_head, self.head_channels)
@@ -78,7 +79,9 @@ class CrossAttention:
         else:
             k, v = kv.filled()
         mask = Mask(keys=shared.memory_mask)
+        q, rows = beside(q, len(k)), len(q)
         y, attention = attend(q, k, v, mask=mask, scale=self.scale, dropout=self.dropout, rng=rng)
+        y = apart(y, rows)
         y, c_proj = self.c_proj.forward(p, merge_heads(y))
         y, dropout = dropout_forward(y, self.dropout, rng)
         return y, CrossAttentionCache(q_attn, c_attn, attention, c_proj, dropout)
@@ -97,3 +100,21 @@ class CrossAttention:
         attend_backward(dy, cache.attention, out=(*split_heads(dq, H, D), *split_heads(dkv, H, D)))
         dshared.add("memory", self.c_attn.backward(g, dkv, cache.c_attn))
         return self.q_attn.backward(g, dq, cache.q_attn)
+
+
+def beside(q, sources):
+    """Queries of rows that read one source beside each other: (B, H, T, D), B = K sources ->
+    (sources, H, K T, D); q itself where K is 1.
+    """
+    B, H, T, D = q.shape
+    K = B // sources
+    return q if K == 1 else q.reshape(sources, K, H, T, D).swapaxes(1, 2).reshape(sources, H, K * T, D)
+
+
+def apart(y, rows):
+    """What beside put together, for each row again: (sources, H, K T, D) -> (B, H, T, D), B = rows;
+    y itself where K is 1.
+    """
+    sources, H, queries, D = y.shape
+    K = rows // sources
+    return y if K == 1 else y.reshape(sources, H, K, queries // K, D).swapaxes(1, 2).reshape(rows, H, -1, D)

@@ -42,15 +42,30 @@ class KVCache:
         """Let row i hold what row origins[i] (an integer array) holds. Rows that stay in place are
         not copied; for another number of rows the buffers are taken anew.
         """
-        keys, values, (B, H, size, D) = self.keys, self.values, self.keys.shape
+        keys, values, (B, _, size, _) = self.keys, self.values, self.keys.shape
         if len(origins) == B:
             moved = np.flatnonzero(origins != np.arange(B))
         else:
-            length, moved = self.length, np.arange(len(origins))
-            self.__init__(len(origins), H, size, D, keys.dtype)
-            self.length = length
-        for new, old in ((self.keys, keys), (self.values, values)):
-            new[moved, :, : self.length] = old[origins[moved], :, : self.length]
+            moved = np.arange(len(origins))
+            self.take(len(origins), size)
+        self.copy(moved, keys, values, origins[moved])
+
+    def make_room(self, size):
+        """Have room for `size` tokens, in buffers taken anew."""
+        keys, values = self.keys, self.values
+        self.take(len(keys), size)
+        self.copy(slice(None), keys, values, slice(None))
+
+    def take(self, batch, size):
+        """New buffers of the same kind."""
+        length, (_, H, _, D) = self.length, self.keys.shape
+        self.__init__(batch, H, size, D, self.keys.dtype)
+        self.length = length
+
+    def copy(self, rows, keys, values, origins):
+        """Fill rows with what other buffers, or these, have in the rows `origins`."""
+        self.keys[rows, :, : self.length] = keys[origins, :, : self.length]
+        self.values[rows, :, : self.length] = values[origins, :, : self.length]
 
     def filled(self):
         """Views of the keys and values so far, (B, H, length, D) each."""

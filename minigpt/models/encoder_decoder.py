@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.beams import Beams, beams_asked
 from minigpt.errors import MinigptError
+from minigpt.models import seq2seq
 from minigpt.models.base import Model
 from minigpt.models.generation import DecodingState
 from minigpt.models.inputs import (
@@ -24,6 +26,7 @@ from minigpt.models.inputs import (
 from minigpt.ops.embedding import UnembeddingCache
 from minigpt.ops.linear import LinearCache
 from minigpt.ops.loss import IGNORED, cross_entropy_backward, cross_entropy_forward
+from minigpt.sampling import Sampling
 
 
 class EncoderDecoderCache(NamedTuple):
@@ -217,12 +220,16 @@ class EncoderDecoderModel(Model):
         targets[0, 1 + targets.shape[1] // 2 :] = IGNORED
         return {"ids": ids, "attention_mask": mask, "targets": targets}
 
-    def decoding_state(self, rows, source, target):
+    def decoding_state(self, rows, source, target, *, sources=None):
         """What is kept of `rows` targets while they are written, with room for `target` tokens each
         and for the keys and values of a memory of `source` tokens: a DecodingState.
+
+        sources: how many rows the memory has, one a target unless given; each is read by rows /
+        sources targets side by side.
         """
+        sources = rows if sources is None else sources
         own = [block.attn.kv_cache(rows, target, self.dtype) for block in self.decoder]
-        return DecodingState(own, [block.cross.kv_cache(rows, source, self.dtype) for block in self.decoder])
+        return DecodingState(own, [block.cross.kv_cache(sources, source, self.dtype) for block in self.decoder])
 
     def next_logits(self, ids, state=None, *, memory=None, memory_mask=None, key_mask=None):
         """Logits of the token that follows: ids (B, T), the newest tokens of a state's targets or
@@ -230,6 +237,46 @@ class EncoderDecoderModel(Model):
         """
         h, _ = self.decode(ids, memory, memory_mask, key_mask, state=state, keep="nothing")
         return self.head_forward(h[:, -1:])[0][:, 0]
+
+    def generate(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
+                 use_cache=True, attention_mask=None, *, num_beams=1, length_penalty=1.0, early_stopping=False,
+                 repetition_penalty=1.0, num_return_sequences=1):  # fmt: skip
+        """Write a text for each source, token by token.
+
+        ids (B, S) int, what the encoder reads, with attention_mask (B, S), 0 at padding, or a list
+        of B sequences of unequal length -> (B, 1 + new) int, what the decoder writes, its start
+        token first. A text ends at the stop id, eos_token_id unless given ([] for none), or after
+        max_new_tokens, and new is less than those where all have ended; one that ended sooner is
+        filled up with pad_token_id (of beams, where that is 0, with the stop id, as transformers
+        does). The encoder runs once.
+
+        temperature 0 is greedy; sampling.token_probabilities explains the other settings,
+        sampling.penalised repetition_penalty, which counts what was written, start token included.
+        num_beams above 1 searches for the likeliest texts (minigpt.beams), and draws nothing:
+        sampling settings are refused. num_return_sequences of each source are returned, one after
+        the other: the best first, or, where tokens are drawn, each drawn apart. use_cache=False
+        computes every step anew, to the same tokens. MinigptError for settings or ids out of range.
+        """
+        more = {"use_cache": use_cache, "attention_mask": attention_mask}
+        stop = self.config.eos_token_id if stop is None else stop
+        beams = Beams(num_beams, length_penalty, early_stopping, num_return_sequences, stop, repetition_penalty)
+        sampling = Sampling(temperature, top_k, top_p, stop, seed, repetition_penalty)
+        if beams_asked(beams, sampling):
+            new = seq2seq.search(self, ids, max_new_tokens, beams, **more)
+        else:
+            steps = seq2seq.stream(self, ids, max_new_tokens, sampling, copies=num_return_sequences, **more)
+            new = np.array(list(steps), np.int64).T
+        rows = len(new) or len(ids) * num_return_sequences  # no step, no row
+        return np.insert(new.reshape(rows, -1), 0, self.config.decoder_start_token_id, axis=1)
+
+    def stream(self, ids, max_new_tokens=100, temperature=1.0, top_k=None, top_p=None, stop=None, seed=0,
+               use_cache=True, attention_mask=None, *, repetition_penalty=1.0):  # fmt: skip
+        """generate without beams as an iterator: yields the new ids (B,) of each step as they are
+        drawn, without the start token.
+        """
+        stop = self.config.eos_token_id if stop is None else stop
+        sampling = Sampling(temperature, top_k, top_p, stop, seed, repetition_penalty)
+        return seq2seq.stream(self, ids, max_new_tokens, sampling, use_cache=use_cache, attention_mask=attention_mask)
 
 
 def shift_right(targets, start, pad):

@@ -31,21 +31,39 @@ class DecodingState:
         """How many tokens each text has, padding included."""
         return self.kv[0].length
 
+    @property
+    def rows(self):
+        """How many texts there are."""
+        return len(self.kv[0].keys)
+
+    @property
+    def room(self):
+        """How many tokens each text has room for."""
+        return self.kv[0].keys.shape[2]
+
+    def make_room(self, size):
+        """Have room for `size` tokens of each text."""
+        for kv in self.kv:
+            kv.make_room(size)
+
     def reorder(self, origins):
         """Let text i go on from what text origins[i] (an integer array) is; there may be more or
         fewer than before.
-
-        A row of a memory is read by as many texts side by side, which stay together.
         """
-        rows = len(self.kv[0].keys)
-        for kv in self.kv:
-            kv.reorder(origins)
-        if self.memory_kv is not None and len(origins) != rows:
-            still_read = np.unique(origins * len(self.memory_kv[0].keys) // rows)
+        if self.memory_kv is not None and len(origins) != self.rows:
+            still_read = self.memory_rows(origins)
             for kv in self.memory_kv:
                 kv.reorder(still_read)
+        for kv in self.kv:
+            kv.reorder(origins)
         if self.previous is not None:
             self.previous = self.previous[origins]
+
+    def memory_rows(self, origins):
+        """Which rows of the memory are read after reorder: each is read by equally many texts side
+        by side, which stay together.
+        """
+        return np.unique(origins * len(self.memory_kv[0].keys) // self.rows)
 
     def forget(self):
         """Begin the texts anew, in the same buffers; a memory stays."""

@@ -192,9 +192,9 @@ def check_dtype(dtype):
     return known
 
 
-def check_prompts(ids, vocab_size, attention_mask=None):
+def check_prompts(ids, vocab_size, attention_mask=None, *, name="prompt"):
     """Prompts as a list of B integer arrays without padding. MinigptError for an empty or
-    impossible one.
+    impossible one; name: what it calls them.
 
     ids: (B, T), or a list of B sequences; attention_mask (B, T), 0 at the padding of ids.
     """
@@ -209,13 +209,13 @@ def check_prompts(ids, vocab_size, attention_mask=None):
     elif is_ragged(ids):
         if any(np.ndim(row) != 1 for row in ids):
             raise MinigptError(
-                f"ids: shapes are {[np.shape(row) for row in ids]}, each prompt must be one sequence of ids"
+                f"ids: shapes are {[np.shape(row) for row in ids]}, each {name} must be one sequence of ids"
             )
     elif np.ndim(ids) != 2:
-        raise MinigptError(f"ids: shape is {np.shape(ids)}, prompts must be (batch, time)")
+        raise MinigptError(f"ids: shape is {np.shape(ids)}, {name}s must be (batch, time)")
     if len(ids) == 0 or any(len(row) == 0 for row in ids):
-        raise MinigptError("the prompt is empty, it must have at least 1 token")
-    return [check_ids(np.asarray(row)[None], vocab_size, len(row), name="prompt")[0] for row in ids]
+        raise MinigptError(f"the {name} is empty, it must have at least 1 token")
+    return [check_ids(np.asarray(row)[None], vocab_size, len(row), name=name)[0] for row in ids]
 
 
 def is_ragged(ids):
