@@ -293,10 +293,13 @@ def blank_rows(*masks):
     is; None is a mask without padding.
     """
     blank = [~mask.any(axis=1) for mask in masks if mask is not None]
-    blank = np.any(blank, axis=0) if blank else np.zeros(1, bool)
-    return blank if blank.any() else None
+    return np.any(blank, axis=0) if np.any(blank) else None
 
 
 def without(blank, x):
     """A copy of x with zeros in the rows where blank (B,) is True; x itself where it is None."""
-    return x if blank is None else np.where(blank[:, None, None], 0, x).astype(x.dtype, copy=False)
+    if blank is None:
+        return x
+    x = x.copy()
+    x[blank] = 0
+    return x

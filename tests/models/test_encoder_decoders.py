@@ -238,7 +238,7 @@ def test_a_target_written_from_a_state_is_that_of_the_full_forward(padded, row, 
 
 @every(FIRST)
 def test_a_decoder_without_a_memory_is_refused(row, rng):
-    model = random_model(row, rng)
+    model = random_model(row, rng, num_decoder_layers=1)
     ids = rng.integers(0, VOCABULARY, (B, T))
     for state in (None, model.decoding_state(B, S, T)):
         with pytest.raises(MinigptError, match="memory is missing: a decoder reads what encode makes of the source"):
