@@ -17,6 +17,19 @@ SYMMETRIC = "the common dtype does not depend on the order"
 WITH_BIAS = "*(() if bias is None else (bias,))"
 
 EQUIVALENT = {
+    (
+        "ops/relative",
+        "relative_buckets",
+        "log = np.log(np.maximum(far, exact).astype(np.float32) / exact)",
+        "np.maximum(far, exact) -> np.maximum(exact, far)",
+    ): "the larger of two numbers does not depend on their order",
+    (
+        "ops/relative",
+        "relative_buckets",
+        "return start + np.where(far < exact, far, np.minimum(shared, buckets - 1))",
+        "far < exact -> far <= exact",
+    ): "at that distance, where the logarithm is 0, both give this bucket",
+    ("ops/relative", "diagonal_buckets", "functools.lru_cache(maxsize=16)", "16 -> 17"): KEPT,
     ("ops/attention", "reference_attention", "scores = scale * (q @ k.swapaxes(-1, -2))", "-2 -> 2"): AXES,
     ("ops/attention", "reference_attention", "weights = e / np.where(total.real == 0, 1, total)", "1 -> 2"): DIVISOR,
     ("ops/attention", "attention_backward", "dscores = v @ dy.swapaxes(-1, -2)", "-2 -> 2"): AXES,

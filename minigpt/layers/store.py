@@ -68,7 +68,7 @@ class Store(Mapping):
         store = cls(parameters, dtype=dtype)
         for p in parameters:
             if p.std:
-                std = np.repeat(np.float32(p.std), p.shape[-1] // p.parts) if isinstance(p.std, tuple) else p.std
+                std = np.repeat(np.float32(p.std), p.shape[1] // p.parts) if isinstance(p.std, tuple) else p.std
                 drawn = rng.standard_normal(p.shape, dtype=np.float32)
                 store[p.name][...] = drawn * np.float32(std) + np.float32(p.mean)
             else:

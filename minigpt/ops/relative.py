@@ -86,7 +86,7 @@ def relative_bias_backward(dy, cache):
     # is read does that.
     rows = np.zeros((H, S, T + S), dy.dtype)
     rows[:, :, :T] = dy[0].swapaxes(1, 2)[:, ::-1]
-    moved = rows.reshape(H, S * (T + S))[:, : S * (T + S - 1)].reshape(H, S, T + S - 1)
+    moved = rows.reshape(H, S * (T + S))[:, : S * (T + S - 1)].reshape(H, S, -1)
     ddiagonals = moved.sum(axis=1)  # (H, T + S - 1)
 
     # forward: diagonals = weight[buckets]
