@@ -230,6 +230,77 @@ def test_tokens_are_never_read_as_mathematics(rng):
     assert plots.png(plots.attention_map(attention(rng, 3, 3), ["$x^$", r"\frac", "_$"], title="a $ b_ $").figure)
 
 
+def drawn_lines(figure):
+    """(source, target, width) of each line between two rows of tokens, by where it begins and
+    ends.
+    """
+    above = figure.axes[0]
+    places = {text.get_text(): text.get_position()[0] for text in above.texts}
+    names = {round(place, 6): name for name, place in places.items()}
+    assert len(names) == len(above.texts)
+    lines = [(*(names[round(x, 6)] for x in line.get_xdata()), line.get_linewidth()) for line in above.lines]
+    return {(source, target): width for source, target, width in lines}
+
+
+CROSSED = np.zeros((2, 3, 4, 5))  # layer 1, head 2 takes the tokens of the source in turn, two of them crossed
+CROSSED[..., 0] = 1
+CROSSED[0, 1] = 0.3
+CROSSED[1, 2] = [[1, 0, 0, 0, 0], [0, 0, 0.96, 0.04, 0], [0, 0.75, 0, 0, 0.25], [0, 0, 0, 0, 1]]
+
+
+def test_cross_attention_draws_lines_between_two_texts_and_a_map():
+    source, target = ["drie", "zeven", "twintig", "en", "</s>"], ["three", "twenty", "seven", "end"]
+    figure = plots.cross_attention(CROSSED, source, target)
+    lines = drawn_lines(figure)
+    pairs = [("drie", "three"), ("twintig", "twenty"), ("zeven", "seven"), ("</s>", "seven"), ("</s>", "end")]
+    assert set(lines) == set(pairs)  # 0.04 is too little to be seen
+    assert [lines[pair] / lines[pairs[0]] for pair in pairs] == pytest.approx([1, 0.96, 0.75, 0.25, 1])
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    assert min(heights[name] for name in source) > max(heights[name] for name in target)
+    below = figure.axes[1]
+    np.testing.assert_array_equal(below.images[0].get_array(), CROSSED[1, 2])
+    assert [label.get_text() for label in below.get_xticklabels()] == source
+    assert [label.get_text() for label in below.get_yticklabels()] == target
+    assert figure.axes[0].get_title(loc="left") == "Where layer 1, head 2 of the decoder looks"
+    assert plots.png(figure)
+
+
+def test_cross_attention_draws_the_head_that_is_asked_for():
+    def title(**which):
+        return plots.cross_attention(CROSSED, "abcde", "wxyz", **which).axes[0].get_title(loc="left")
+
+    assert title(layer=0, head=1) == "Where layer 0, head 1 of the decoder looks"
+    assert title(head=1).startswith("Where layer 0, head 1 ")  # of two
+    assert title(layer=1).startswith("Where layer 1, head 2 ")
+    assert title(title="Mine") == "Mine"
+    with pytest.raises(MinigptError, match="layer is 2, it must be a whole number from 0 to 1"):
+        title(layer=2)
+    with pytest.raises(MinigptError, match="head is -1"):
+        title(head=-1)
+
+
+def test_alignment_counts_the_source_tokens_that_are_looked_at(rng):
+    np.testing.assert_allclose(plots.alignment(CROSSED), [[1, 1.2, 1], [1, 1, 1 + 0.96 + 0.75 + 0.04]])
+    assert plots.alignment(np.eye(6)) == 5
+    at_the_end = np.zeros((4, 5))
+    at_the_end[:, -1] = 1
+    assert plots.alignment(at_the_end) == plots.alignment(np.ones((1, 1))) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 2, 26, 3), (1, 2, 3, 90)])
+def test_cross_attention_of_short_and_long_texts_is_drawn(rng, shape):
+    weights = attention(rng, *shape[:2], *shape[2:]) if shape[2] <= shape[3] else rng.random(shape)
+    figure = plots.cross_attention(weights, ["a word"] * shape[3], ["▁mot"] * shape[2])
+    size = pixels(plots.png(figure))
+    assert min(size) > 200 and max(size) < 2700
+    assert len(figure.axes) == (1 if shape[3] > 30 else 2)  # too long for a row
+    assert figure.axes[0].get_title(loc="left").startswith("Where layer")
+    with pytest.raises(MinigptError, match=f"tokens: {shape[3] + 1} of them for {shape[3]} keys"):
+        plots.cross_attention(weights, ["a"] * (shape[3] + 1), ["b"] * shape[2])
+    with pytest.raises(MinigptError, match=r"\(layers, heads, targets, sources\)"):
+        plots.cross_attention(weights[0], ["a"] * shape[3], ["b"] * shape[2])
+
+
 def test_gradient_norms_draws_the_norms(rng):
     grads = {
         "wte.weight": rng.standard_normal((3, 2)),

@@ -1,11 +1,11 @@
-"""The command line: minigpt train | pretrain | generate | fill | gradcheck | eval | info |
-explain | tokenize. One file a command; examples/ and benchmarks/ use `guard`.
+"""The command line: minigpt train | pretrain | generate | fill | translate | gradcheck | eval |
+info | explain | tokenize. One file a command; examples/ and benchmarks/ use `guard`.
 """
 
 import argparse
 
 import minigpt
-from minigpt.cli import evaluate, explain, fill, generate, gradcheck, info, pretrain, tokenize, train
+from minigpt.cli import evaluate, explain, fill, generate, gradcheck, info, pretrain, tokenize, train, translate
 from minigpt.cli.terminal import PROGRAM, guard
 
 __all__ = ["guard", "main", "parser", "pretrain", "train"]
@@ -26,6 +26,6 @@ def parser():
     top = argparse.ArgumentParser(prog=PROGRAM, description="Transformers in NumPy, every gradient written by hand.")
     top.add_argument("--version", action="version", version=f"{PROGRAM} {minigpt.__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for command in (train, pretrain, generate, fill, gradcheck, evaluate, info, explain, tokenize):
+    for command in (train, pretrain, generate, fill, translate, gradcheck, evaluate, info, explain, tokenize):
         command.add_to(commands)
     return top

@@ -7,6 +7,7 @@ it is a cell's last value: `plots.loss_curve(rows).figure`.
 """
 
 from minigpt.plots.attention import attention_map, attention_maps, visible
+from minigpt.plots.crossing import alignment, cross_attention
 from minigpt.plots.family import draw_family
 from minigpt.plots.figure import COLOURS, FONT, INK, annotate, check_format, png, save, style, subplots
 from minigpt.plots.sentences import sentence_map
@@ -16,11 +17,13 @@ __all__ = [
     "COLOURS",
     "FONT",
     "INK",
+    "alignment",
     "annotate",
     "attention_map",
     "attention_maps",
     "blocks",
     "check_format",
+    "cross_attention",
     "draw_family",
     "gradient_norms",
     "loss_curve",
