@@ -61,7 +61,9 @@ RUNS = {
     "generate-gpt2": Run("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
     "memory": Run("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
     "import": Run("Import", "bench_import", [], ["--turns", "2"]),
-    "load": Run("Reading 124M parameters", "bench_load", [], ["--turns", "1", "--size", "gpt2-tiny", "bert-tiny"]),
+    "load": Run(
+        "Reading 124M parameters", "bench_load", [], ["--turns", "1", "--size", "gpt2-tiny", "bert-tiny", "t5-tiny"]
+    ),
     "tokenizers": Run("Tokenizers", "bench_tokenizers", [], ["--turns", "1", "--quick"]),
     "recipe": Run("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
     "recipe-long": Run(

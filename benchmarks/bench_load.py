@@ -3,10 +3,10 @@ each side in processes of its own, in turn, with the file in the page cache.
 
     python -m benchmarks.bench_load --size bert
 
-GPT-2's matrices lie in the file as they do in memory, BERT's are turned. Both sides read one
-folder, which is made first. A process imports its side and reads the model twice, the second time
-with all loaded that is loaded when it is first needed. from_pretrained maps the file and copies
-nothing: its numbers are read when they are first used, which is told apart. Ours are then in
+GPT-2's matrices lie in the file as they do in memory, BERT's and T5's are turned. Both sides read
+one folder, which is made first. A process imports its side and reads the model twice, the second
+time with all loaded that is loaded when it is first needed. from_pretrained maps the file and
+copies nothing: its numbers are read when they are first used, which is told apart. Ours are then in
 memory, turned, and known to be finite.
 
 Before it reads, a process takes and gives back as much memory as a model: where a virtual machine
@@ -23,8 +23,8 @@ import threading
 import time
 from pathlib import Path
 
-SIZES = ("gpt2", "bert")
-CLASSES = {"gpt2": "GPT2LMHeadModel", "bert": "BertForMaskedLM"}
+SIZES = ("gpt2", "bert", "t5")
+CLASSES = {"gpt2": "GPT2LMHeadModel", "bert": "BertForMaskedLM", "t5": "T5ForConditionalGeneration"}
 MEMORY_LIMIT = 1.3  # times the bytes of the parameters in float32
 
 
@@ -38,6 +38,9 @@ def make_folder(size, folder):
     if name == "gpt2":
         config = minigpt.GPTConfig(97, 32, 2, 2, 32) if tiny else minigpt.GPTConfig(50257, 1024, 12, 12, 768)
         model = minigpt.GPT(config)
+    elif name == "t5":
+        sizes = (97, 32, 16, 64, 2, 2, 2) if tiny else (32128, 768, 64, 3072, 6, 6, 12)
+        model = minigpt.T5(minigpt.T5Config(*sizes))
     else:
         sizes = (97, 32, 32, 2, 2) if tiny else (30522, 512, 768, 14, 12)
         model = minigpt.BERT(minigpt.BERTConfig(*sizes, head="masked_lm"))
@@ -83,6 +86,7 @@ def reader(side, size):
 
         import minigpt.hub.bert
         import minigpt.hub.gpt2
+        import minigpt.hub.t5
 
         return minigpt.from_huggingface, lambda model: model.store.vector.sum()
     import torch
