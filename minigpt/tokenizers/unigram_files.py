@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from minigpt.checks import flag, number, shortened, whole
+from minigpt.checks import number, shortened, whole
 from minigpt.errors import MinigptError
 from minigpt.files import kind
 from minigpt.tokenizers.added import LARGEST_VOCABULARY, AddedToken, AddedTokens, refuse_halves
@@ -86,7 +86,7 @@ def t5_template(eos):
 # A vocabulary of one's own, laid out as T5's
 
 
-def learn_unigram(texts, vocab_size, special_tokens, extra_ids, byte_fallback):
+def learn_unigram(texts, vocab_size, special_tokens, extra_ids, *, byte_fallback, keep_spaces, mixed):
     """Arguments of UnigramTokenizer for texts, see UnigramTokenizer.train."""
     from minigpt.tokenizers.unigram_training import train_pieces
 
@@ -98,31 +98,32 @@ def learn_unigram(texts, vocab_size, special_tokens, extra_ids, byte_fallback):
             raise MinigptError(f"special_tokens are {names}; {shortened(USUAL[role][-1])} must be among them")
     whole("extra_ids", extra_ids, at_least=0, at_most=LARGEST_VOCABULARY)
     last = [f"<extra_id_{i}>" for i in range(extra_ids - 1, -1, -1)]
-    fixed = [*first, *(BYTES if flag("byte_fallback", byte_fallback) else ())]
+    fixed = [*first, *(BYTES if byte_fallback else ())]
     if twice := {*fixed} & {*last} | {*first} & {*BYTES}:
         raise MinigptError(f"special_tokens: {shortened(min(twice))} has a place of its own")
     around = len(fixed) + len(last)
     whole("vocab_size", vocab_size, at_least=around + 1, at_most=LARGEST_VOCABULARY)
-    words = count_words(texts)
-    needed = len(set().union(*words))
-    if vocab_size < around + needed:
-        parts = f"{around:,} of special tokens, bytes and sentinels, {needed:,} characters"
-        raise MinigptError(f"vocab_size is {vocab_size:,}, it must be at least {around + needed:,}: {parts}")
-    taken = {*fixed, *last}
-    pieces = [(piece, score) for piece, score in train_pieces(words, vocab_size - around) if piece not in taken]
+    found = {"normalizer": T5_NORMALIZER, "pre_tokenizer": T5_PRE_TOKENIZER, "byte_fallback": byte_fallback}
+    if keep_spaces:
+        found |= {"normalizer": None, "pre_tokenizer": METASPACE}
+    words, beside = count_words(texts, found["normalizer"], found["pre_tokenizer"]), {*fixed, *last}
+    twice = beside & set().union(*words)  # characters that are special tokens as well
+    pieces = train_pieces(words, vocab_size - around + len(twice), mixed=mixed, beside=beside - twice)
+    pieces = [(piece, score) for piece, score in pieces if piece not in twice]
     vocab = [*((token, 0.0) for token in fixed), *pieces, *((token, 0.0) for token in last)]
     special = {*first, *last}
     added = [AddedToken(token, i) for i, (token, _) in enumerate(vocab) if token in special]
-    found = {"vocab": vocab, "unk_id": first.index(roles["unk"]), "byte_fallback": byte_fallback, "added": added}
-    found |= {"normalizer": T5_NORMALIZER, "pre_tokenizer": T5_PRE_TOKENIZER, "roles": roles}
+    found |= {"vocab": vocab, "unk_id": first.index(roles["unk"]), "added": added, "roles": roles}
     if byte_fallback:
         found["decoder"] = BYTE_DECODER
     return found | {"post_processor": t5_template((roles["eos"], first.index(roles["eos"])))}
 
 
-def count_words(texts):
-    """A text, or an iterable of texts -> Counter of their words, normalised and with "▁" before."""
-    steps, metaspace, counts = normalizer_from(T5_NORMALIZER), metaspace_from(T5_PRE_TOKENIZER), Counter()
+def count_words(texts, normalizer, pre_tokenizer):
+    """A text, or an iterable of texts -> Counter of their words, normalised and with "▁" before;
+    normalizer, pre_tokenizer: tokenizer.json's.
+    """
+    steps, metaspace, counts = normalizer_from(normalizer), metaspace_from(pre_tokenizer), Counter()
     for text in [texts] if isinstance(texts, str | bytes) or not hasattr(texts, "__iter__") else texts:
         for block in blocks(checked_text(text)):
             counts.update(metaspace.words(normalize(steps, block)))
