@@ -217,3 +217,39 @@ def test_a_t5_that_does_not_say_where_its_decoder_begins_is_read(tmp_path):
     sizes = {"vocab_size": 13, "d_model": 6, "d_kv": 5, "d_ff": 11, "num_layers": 1, "num_heads": 4}
     transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).save_pretrained(tmp_path)
     assert minigpt.from_huggingface(tmp_path, say=silent).config.decoder_start_token_id == 0
+
+
+# Generation
+
+WRITING = {
+    "greedy": ({"temperature": 0}, {"do_sample": False}),
+    "beams": ({"num_beams": 3}, {"num_beams": 3, "do_sample": False}),
+    "penalised": ({"temperature": 0, "repetition_penalty": 1.3}, {"do_sample": False, "repetition_penalty": 1.3}),
+    "two of four beams": (
+        {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 2.0, "early_stopping": True},
+        {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 2.0, "early_stopping": True, "do_sample": False},
+    ),
+}
+
+
+@EVERY
+@pytest.mark.parametrize("how", WRITING)
+def test_their_generate_writes_what_ours_writes(version, how, tmp_path, rng):
+    """By the settings of the folder alone: where the decoder begins, where a text ends, what fills
+    it up. Both ways: from ours, and from what they write of it.
+    """
+    model = small_t5(rng, **VERSIONS[version])
+    minigpt.to_huggingface(model, tmp_path / "ours")
+    theirs = theirs_of(tmp_path / "ours")
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = minigpt.from_huggingface(tmp_path / "theirs", say=lambda text: None)
+    ids, mask = rng.integers(6, 13, (5, 6)), np.ones((5, 6), np.int64)
+    mask[1, 4:] = mask[2, :2] = 0
+    ids[mask == 0] = model.config.pad_token_id
+    ours, settings = WRITING[how]
+    if model.config.decoder_layers > model.config.num_layers:  # their cache has room for the encoder's layers alone
+        settings = settings | {"use_cache": False}
+    expected = theirs.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), max_new_tokens=9, **settings)
+    for written in (model, again):
+        found = written.generate(ids, 9, attention_mask=mask, **ours)
+        np.testing.assert_array_equal(found, expected.numpy())
