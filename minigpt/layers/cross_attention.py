@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.layers.attention import merge_heads, split_heads
+from minigpt.layers.attention import merge_heads, query_rate, split_heads
 from minigpt.layers.kv_cache import KVCache
 from minigpt.layers.linear import Linear
 from minigpt.layers.shared import NOTHING_COLLECTED
@@ -48,7 +48,8 @@ class CrossAttention:
         self.head_channels = head_channels or channels // n_head
         self.scale, self.dropout = scale, dropout
         width = self.n_head * self.head_channels
-        self.q_attn = Linear(f"{name}.q_attn", channels, width, bias=bias, std=std if q_std is None else q_std)
+        of_query = {"std": std if q_std is None else q_std, "rate": query_rate(scale, self.head_channels)}
+        self.q_attn = Linear(f"{name}.q_attn", channels, width, bias=bias, **of_query)
         self.c_attn = Linear(f"{name}.c_attn", memory_channels, 2 * width, bias=bias, std=std, parts=2)
         self.c_proj = Linear(f"{name}.c_proj", width, channels, bias=bias, std=residual_std)
 

@@ -9,10 +9,10 @@ class Linear:
     ops.linear_forward has the formulas.
     """
 
-    def __init__(self, name, inputs, outputs, *, bias=True, std=0.02, role="hidden", parts=1):
-        """role and parts: of the weight, as for Parameter."""
+    def __init__(self, name, inputs, outputs, *, bias=True, std=0.02, role="hidden", parts=1, rate=1.0):
+        """role, parts and rate: of the weight, as for Parameter."""
         self.name = name
-        self.weight = Parameter(f"{name}.weight", (inputs, outputs), role, std=std, parts=parts)
+        self.weight = Parameter(f"{name}.weight", (inputs, outputs), role, std=std, parts=parts, rate=rate)
         self.bias = Parameter(f"{name}.bias", (outputs,), "vector") if bias else None
 
     def parameters(self):

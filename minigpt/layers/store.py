@@ -16,7 +16,8 @@ class Parameter(NamedTuple):
     role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a
     matrix into logits or labels, "vector" for biases, norms and what else neither decays nor is
     orthogonalised; parts: how many matrices stand side by side in it, such as 3 for q, k and v;
-    std may then be a tuple, of one for each.
+    std may then be a tuple, of one for each, and so may rate, by which an optimiser's learning rate
+    is multiplied.
     """
 
     name: str
@@ -25,6 +26,12 @@ class Parameter(NamedTuple):
     std: float | tuple = 0.0
     mean: float = 0.0
     parts: int = 1
+    rate: float | tuple = 1.0
+
+    @property
+    def rates(self):
+        """The factor of the learning rate for each part."""
+        return self.rate if isinstance(self.rate, tuple) else (self.rate,) * self.parts
 
 
 class Store(Mapping):

@@ -56,7 +56,7 @@ class Muon:
         p = p - lr * sqrt(max(1, outputs / inputs)) * newton_schulz(u)
 
     The scale is for our (inputs, outputs) matrices; a fused q, k, v is orthogonalised as three
-    matrices. `lr` is AdamW's, `muon_lr` Muon's.
+    matrices. `lr` is AdamW's, `muon_lr` Muon's; both are multiplied by a Parameter's rate.
     """
 
     def __init__(self, p, lr=1e-3, muon_lr=0.02, *, momentum=0.95, newton_schulz_steps=5, betas=(0.9, 0.999), eps=1e-8,
@@ -82,7 +82,7 @@ class Muon:
 
         def update(group):
             updates = []
-            for name, columns in group:
+            for name, columns, _ in group:
                 gradient, m = g[name][:, columns], self.state[f"muon.{name}"][:, columns]
                 m *= self.momentum
                 m += (1 - self.momentum) * gradient
@@ -90,9 +90,11 @@ class Muon:
                 u += (1 - self.momentum) * gradient
                 updates.append(u if u.shape[0] <= u.shape[1] else u.T)
             x = newton_schulz(np.stack(updates), self.newton_schulz_steps)
-            for (name, columns), u in zip(group, x):
+            for (name, columns, rate), u in zip(group, x):
                 inputs, outputs = p[name][:, columns].shape
-                p[name][:, columns] -= (lr * math.sqrt(max(1, outputs / inputs))) * (u if inputs <= outputs else u.T)
+                p[name][:, columns] -= (rate * lr * math.sqrt(max(1, outputs / inputs))) * (
+                    u if inputs <= outputs else u.T
+                )
 
         for _ in run(update, self.groups):
             pass
@@ -100,13 +102,14 @@ class Muon:
 
 
 def group_by_shape(p, hidden):
-    """Lists of (name, columns) whose matrices have one shape up to transposition, each shape in two
-    halves for threads.
+    """Lists of (name, columns, rate) whose matrices have one shape up to transposition, each shape
+    in two halves for threads.
     """
     shapes = {}
     for name, parts in hidden.items():
         rows, columns = p[name].shape[0], p[name].shape[1] // parts
         for i in range(parts):
-            shapes.setdefault(tuple(sorted((rows, columns))), []).append((name, slice(i * columns, (i + 1) * columns)))
+            part = name, slice(i * columns, (i + 1) * columns), p.parameters[name].rates[i]
+            shapes.setdefault(tuple(sorted((rows, columns))), []).append(part)
     groups = [half for members in shapes.values() for half in (members[::2], members[1::2]) if half]
     return sorted(groups, key=lambda group: -len(group))

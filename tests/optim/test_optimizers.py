@@ -4,6 +4,8 @@ import math
 import numpy as np
 import pytest
 
+from minigpt.layers import Attention, CrossAttention, Shared, SharedGradients
+from minigpt.layers.shared import NOTHING_SHARED
 from minigpt.layers.store import Parameter, Store
 from minigpt.optim import SCHEDULES, SGD, AdamW, Muon, clip_by_norm, newton_schulz
 from minigpt.optim.muon import POLYNOMIALS
@@ -113,6 +115,20 @@ def test_muon_orthogonalises_fused_matrices_apart_and_scales_by_shape(rng):
             np.testing.assert_allclose(p[name][:, columns], expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [Muon, AdamW])
+def test_rates_of_parts_multiply_what_an_update_moves(rng, kind):
+    p, g = store(rng), store(rng)
+    rates = {"h.w": (0.5, 1.0, 3.0), "h.up": 0.25, "wte": 2.0}
+    q = Store([part._replace(rate=rates.get(part.name, 1.0)) for part in PARAMETERS], p.vector.copy())
+    before = {name: value.copy() for name, value in p.items()}
+    kind(p, lr=0.1, weight_decay=0.0).step(p, g)
+    kind(q, lr=0.1, weight_decay=0.0).step(q, g)
+    for name, parameter in q.parameters.items():
+        moved, plain = (np.split(x[name] - before[name], parameter.parts, axis=-1) for x in (q, p))
+        for a, b, rate in zip(moved, plain, parameter.rates, strict=True):
+            np.testing.assert_allclose(a, rate * b, rtol=1e-12)
+
+
 def test_muon_leaves_the_rest_to_adamw(rng):
     p, g = store(rng), store(rng)
     q = Store(PARAMETERS, p.vector.copy())
@@ -215,3 +231,31 @@ def test_adamw_agrees_with_pytorch_over_twenty_steps(rng):
         theirs.step()
     for k, t in tensors.items():
         np.testing.assert_allclose(p[k], t.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Muon, AdamW])
+def test_scores_without_a_scale_learn_as_those_with_one(rng, kind):
+    """Queries that are sqrt(D) times smaller compute the same, before and after a step."""
+    x, memory, D = rng.standard_normal((2, 5, 6)), rng.standard_normal((2, 4, 7)), 9
+    for make, shared in (
+        (lambda **k: Attention("a", 6, 2, head_channels=D, bias=False, **k), NOTHING_SHARED),
+        (
+            lambda **k: CrossAttention("a", 6, 2, memory_channels=7, head_channels=D, bias=False, **k),
+            Shared(memory=memory),
+        ),
+    ):
+        layers, stores, outputs = [make(), make(scale=1.0)], [], []
+        for layer in layers:
+            p = Store(layer.parameters(), dtype=np.float64)
+            p.vector[:] = np.random.default_rng(3).standard_normal(p.vector.size)
+            stores.append(p)
+        query = next(iter(stores[1].values()))[:, : 2 * D]
+        query /= D**0.5
+        dy = rng.standard_normal((2, 5, 6))
+        for layer, p in zip(layers, stores):
+            g = p.zeros_like()
+            _, cache = layer.forward(p, x, shared=shared)
+            layer.backward(g, dy, cache, SharedGradients.zeros_like(shared))
+            kind(p, lr=0.1, weight_decay=0.1, eps=0.0).step(p, g)
+            outputs.append(layer.forward(p, x, shared=shared)[0])
+        np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6, atol=1e-8)
