@@ -105,6 +105,33 @@ def test_dropout_stands_where_t5_has_it(row, rng):
     assert shapes == [source, *encoder * 2, source, target, *decoder * blocks, target]
 
 
+class AllButTheLast:
+    """Draws at which nothing is dropped, but for the number `last`, which is a pattern."""
+
+    def __init__(self, last, pattern):
+        self.last, self.pattern, self.n = last, pattern, 0
+
+    def random(self, shape, dtype=None):
+        self.n += 1
+        return self.pattern if self.n == self.last else np.ones(shape, dtype)
+
+
+def test_what_a_stack_gives_is_dropped_behind_its_norm(rng):
+    """A norm behind it would make up for what is dropped."""
+    model = random_model("t5", rng, dropout=0.4)
+    batch = pair_batch(model, rng)
+    memory, _ = model.encode(batch["ids"])
+    for run, ids in (
+        (model.encode, batch["ids"]),
+        (lambda ids, rng: model.decode(ids, memory, rng=rng), batch["decoder_input_ids"]),
+    ):
+        pattern = rng.random((*ids.shape, C))
+        counted = AllButTheLast(None, pattern)
+        whole, _ = run(ids, rng=counted)
+        dropped, _ = run(ids, rng=AllButTheLast(counted.n, pattern))
+        np.testing.assert_allclose(dropped, np.where(pattern >= 0.4, whole, 0), rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     ("proj", "expected"),
     [
