@@ -50,6 +50,9 @@ ISSUE = (  # words of the mistakes that the museum has to show
     "targets not shifted", "mean over all targets", "summed over time", "bias correction", "clipping by value",
     "band off by one",
     "eps outside the root", "derivative of the tanh form", "shard means averaged", "checker: hands over its own dy",
+    "head's input not scaled", "bias scaled like the scores", "before and behind the query swapped",
+    "gradient of one layer alone", "overwritten by each layer", "gate and value swapped", "sentinels count upwards",
+    "decoder's input not shifted", "memory's padding seen", "the mean taken off first",
 )  # fmt: skip
 
 
@@ -84,6 +87,14 @@ def test_museum_is_large_and_labelled():
 def test_pages_say_how_many(page):
     text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
     assert re.findall(r"(\d+) (?:classic )?mistakes", text) == [str(len(EXHIBITS))]
+
+
+def test_proof_says_how_many_of_each_kind():
+    text = (Path(__file__).parents[1] / "docs" / "PROOF.md").read_text(encoding="utf-8")
+    of_checker = [exhibit for exhibit in OTHER_EXHIBITS if exhibit.name.startswith("checker: ")]
+    found = [r"(\d+) are seen by the complex step", r"miss (\d+) of these", r"(\d+) can be seen by no gradient check"]
+    found = [int(*re.findall(pattern, text)) for pattern in [*found, r"(\d+) of the latter are in the checker"]]
+    assert found == [len(GRADIENT_EXHIBITS), len(MISSED), len(OTHER_EXHIBITS), len(of_checker)]
 
 
 @pytest.mark.parametrize("words", ISSUE)

@@ -29,7 +29,7 @@ def add_to(commands):
     command.add_argument("--length-penalty", type=float, default=1.0, metavar="X", help=text)
     text = "tokens to write at most (default: 200)"
     command.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help=text)
-    text = "draw what the model looked at as it wrote, for one TEXT (.png, .svg or .pdf; default: not)"
+    text = "draw what the model looked at as it wrote, of one TEXT, as .png, .svg or .pdf (default: not)"
     command.add_argument("--plot", metavar="FILE", help=text)
     command.set_defaults(run=run)
 

@@ -89,6 +89,40 @@ OBJECTIVE = (
         "pairs: targets of other sources",
     ),
 )
+TOKENIZER = (
+    Line(
+        "pieces of a word",
+        "byte-level BPE: pairs are merged, in the order in which they were learned",
+        "Unigram: of all ways to cut a word the one with the largest sum of log p, by Viterbi's algorithm",
+        "none: a row of wte learns what its piece is, however the piece was found",
+        "tokenizers.unigram.best_ends",
+        "Unigram: the longest piece taken, not the best sum",
+    ),
+    Line(
+        "unknown characters",
+        "none: bytes are tokens",
+        "<unk>, one for several in a row; as much as the least of all pieces less 10",
+        "one row of wte learns all that is unknown",
+        "tokenizers.unigram.UnigramTokenizer.word_pieces",
+        "Unigram: an unknown token for each unknown character",
+    ),
+    Line(
+        "vocabulary",
+        "grows by the pair that occurs most often",
+        "shrinks: each piece is counted in all cuts of all words, as much as these are probable",
+        "the expected count is d log p(text) / d log p(piece): the lattice's backward pass",
+        "tokenizers.unigram_training.expectation",
+        "Unigram training: the best cut counted alone",
+    ),
+    Line(
+        "pruning",
+        "nothing is taken away",
+        "in rounds those go without which the text would lose the least likelihood",
+        "none: nothing is trained by gradients there",
+        "tokenizers.unigram_training.most_missed",
+        "Unigram training: the most useful pieces taken away",
+    ),
+)
 DECODING = (
     Line(
         "beams",
@@ -101,10 +135,18 @@ DECODING = (
     Line(
         "beams' cache",
         "keys and values of one text",
-        "of K beginnings, which change places with them; the memory's are shared by all K",
+        "of K beginnings, which change places with them",
         "none: nothing is trained there",
         "models.generation.DecodingState.reorder",
         "beam search: the KV cache not reordered with the beams",
+    ),
+    Line(
+        "memory of the beams",
+        "no memory",
+        "each source's memory is kept once: the queries of its K beams stand beside each other",
+        "none: nothing is trained there",
+        "layers.cross_attention.beside",
+        "beam search: beams of one source read the memories of all",
     ),
     Line(
         "repetition penalty",
@@ -137,7 +179,7 @@ FAMILY = Family(
     source="Raffel et al. 2019, Exploring the limits of transfer learning with a unified text-to-text transformer, "
     "arXiv:1910.10683; v1.1: Shazeer 2020, GLU variants improve transformer, arXiv:2002.05202",
     against="GPT-2",
-    lines=MODEL + OBJECTIVE + DECODING,
+    lines=MODEL + OBJECTIVE + TOKENIZER + DECODING,
     blocks=("num_layers", "num_decoder_layers"),
     sizes={
         "t5-small": size(512, 64, 2048, 6, 8),

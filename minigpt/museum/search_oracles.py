@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from minigpt.museum.checks import random_batch, random_model
+from minigpt.museum.families import batch_for, random_family
 from minigpt.museum.oracles import compared
 
 STOP, V, LONGEST = 0, 3, 3
@@ -73,6 +74,15 @@ def beams_cached():
         for cached in (True, False)
     ]
     return {"scores": tuple(scores)}
+
+
+@compared(limit=0)
+def t5_beams_cached():
+    """Texts that a T5 writes of several sources, with keys and values kept and without."""
+    model = random_family("t5", num_layers=1)
+    batch = batch_for(model)
+    settings = {"attention_mask": batch["attention_mask"], "num_beams": 3, "stop": []}
+    return {"texts": tuple(model.generate(batch["ids"], 4, use_cache=kept, **settings) for kept in (True, False))}
 
 
 @compared()

@@ -22,6 +22,7 @@ from minigpt.museum.exhibits import (
     spans,
     t5,
     training,
+    unigram,
 )
 
 ROOMS = (
@@ -45,6 +46,7 @@ ROOMS = (
     spans,
     sampling,
     beams,
+    unigram,
     gradcheck,
 )
 EXHIBITS = [exhibit for room in ROOMS for exhibit in room.EXHIBITS]

@@ -1,7 +1,7 @@
 """Mistakes planted in beam search and in what it keeps of the texts."""
 
 from minigpt.museum.planting import Edit, other
-from minigpt.museum.search_oracles import beam_search_by_loops, beams_cached
+from minigpt.museum.search_oracles import beam_search_by_loops, beams_cached, t5_beams_cached
 
 BY_LOOPS = "oracle: all texts in loops"
 EXHIBITS = [
@@ -42,8 +42,15 @@ EXHIBITS = [
     other(
         "beam search: the KV cache not reordered with the beams",
         Edit("models.generation", "DecodingState.reorder", "kv.reorder(origins)",
-             "kv.reorder(origins) if len(origins) != rows else None"),
+             "kv.reorder(origins) if len(origins) != len(kv.keys) else None"),
         "invariance: cached = uncached", beams_cached, "scores",
         "each beam looks back at what another wrote; greedy decoding is right",
+    ),
+    other(
+        "beam search: beams of one source read the memories of all",
+        Edit("layers.cross_attention", "beside", "q.reshape(sources, K, H, T, D).swapaxes(1, 2)",
+             "q.reshape(K, sources, H, T, D).transpose(1, 2, 0, 3, 4)"),
+        "invariance: cached = uncached", t5_beams_cached, "texts",
+        "right for one source at a time; in a batch sentences are mixed up",
     ),
 ]  # fmt: skip
