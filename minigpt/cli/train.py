@@ -28,8 +28,8 @@ from minigpt.training.bands import find_band
 from minigpt.training.presets import PRETRAINING_PRESETS
 from minigpt.training.run_files import BEST, LAST, LOSS_CURVE, read_state
 
-KINDS = ("char", "bpe")  # of tokenizer
-VOCAB_SIZE = 1000  # of a BPE tokenizer, unless given
+KINDS = ("char", "bpe", "unigram")  # of tokenizer
+VOCAB_SIZE = 1000  # of one of pieces, unless given
 
 
 def add_to(commands):
@@ -37,7 +37,7 @@ def add_to(commands):
     command = commands.add_parser(
         "train",
         help="train a GPT on a text file",
-        description=f"Train a GPT on the characters of a text, or on the pieces of a BPE tokenizer. {FROM_A_TEXT}",
+        description=f"Train a GPT on the characters of a text, or on its pieces, BPE or Unigram. {FROM_A_TEXT}",
     )
     add_options(command, out=None)
     command.set_defaults(run=run)
@@ -53,12 +53,11 @@ def add_options(command, out):
     command.add_argument(
         "--tokenizer",
         choices=KINDS,
-        help="what a token is: a character, or a piece of the training text, found by byte-pair encoding "
-        "(default: char)",
+        help="what a token is: a character, or a piece of the training text, found by byte-pair encoding or as the "
+        "most probable of a unigram model (default: char)",
     )
-    command.add_argument(
-        "--vocab-size", type=int, metavar="N", help=f"tokens of --tokenizer bpe (default: {VOCAB_SIZE})"
-    )
+    text = f"tokens of --tokenizer bpe or unigram (default: {VOCAB_SIZE})"
+    command.add_argument("--vocab-size", type=int, metavar="N", help=text)
     add_architecture_options(command, model)
     add_training_options(command, training)
 
@@ -116,7 +115,9 @@ def tokenizer_settings(args, settings):
     kind = one_of("tokenizer", args.tokenizer or settings.get("tokenizer", "char"), KINDS)
     if kind == "char":
         if args.vocab_size is not None:
-            raise MinigptError(f"--vocab-size {args.vocab_size} goes with --tokenizer bpe: a text has its characters")
+            raise MinigptError(
+                f"--vocab-size {args.vocab_size} goes with --tokenizer bpe or unigram: a text has its characters"
+            )
         return {"tokenizer": "char"}
     size = settings.get("tokenizer_vocab_size", VOCAB_SIZE) if args.vocab_size is None else args.vocab_size
     return {"tokenizer": kind, "tokenizer_vocab_size": whole("vocab_size", size, at_least=1)}
@@ -126,9 +127,13 @@ def make_tokenizer(text, settings, saved):
     """The tokenizer of a run on a training text, that of the saved run where there is one."""
     if saved is not None:
         return checkpoint.load_tokenizer(saved)
-    from minigpt.tokenizers import BPETokenizer
+    from minigpt.tokenizers import BPETokenizer, UnigramTokenizer
 
-    return BPETokenizer.train(text, settings["tokenizer_vocab_size"])
+    if settings["tokenizer"] == "bpe":
+        return BPETokenizer.train(text, settings["tokenizer_vocab_size"])
+    # Nothing is lost: all spaces, and bytes of what has no piece, as BPE has them
+    exact = {"extra_ids": 0, "byte_fallback": True, "keep_spaces": True}
+    return UnigramTokenizer.train(text, settings["tokenizer_vocab_size"], **exact)
 
 
 def make_trainer(corpus, settings, args, saved=None):

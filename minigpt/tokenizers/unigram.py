@@ -231,7 +231,7 @@ class UnigramTokenizer(PieceTokenizer):
         extra_ids: how many sentinels there are; byte_fallback: whether an unknown character becomes
         its bytes; keep_spaces: whether lines, several spaces and compatible characters (ﬁ, ½) stay
         what they are, where T5 has one space between words, and NFKC; mixed: whether a piece may
-        hold letters, digits and punctuation side by side, for less tokens (4% to 12%), of which
+        hold letters, digits and punctuation side by side, for fewer tokens (4% to 12%), of which
         "you", "you," and "you." are three. MinigptError for a vocabulary that is too small for the
         characters, or larger than the text has a use for.
         """

@@ -20,8 +20,8 @@ a g i k l n s t w ▁ alk ▁walk walk ▁talk lk talk ▁walks ▁talking talki
 ▁walk ▁talk ▁walks a g i k l n s t w ▁
 
 "alk" occurs most often, 21 times its 3 characters, and is the first seed after the characters;
-"▁wal" is none, k always being next. But "▁walk" and "▁talk" write all that "alk" could, with less
-pieces, and it goes.
+"▁wal" is none, k always being next. But "▁walk" and "▁talk" write all that "alk" could, with
+fewer pieces, and it goes.
 
 A piece holds characters of one kind, letters, digits or others, as in sentencepiece, so that a word
 is the same piece with a comma behind it and without. Scores are of sentencepiece's variational

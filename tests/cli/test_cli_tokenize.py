@@ -66,6 +66,20 @@ def test_train_takes_kind_frequency_and_special_tokens(folder, tmp_path, capsys,
     assert kind != "bpe" or len(tokenizer.merges) < 20
 
 
+def test_train_takes_what_unigram_alone_has(folder, tmp_path, capsys, fail):
+    options = ["train", "--data", tmp_path / "text.txt", "--out", tmp_path / "other", "--kind"]
+    own = ["unigram", "--vocab-size", 284, "--extra-ids", 2, "--byte-fallback"]
+    own += [word for token in ("<x>", "<unk>", "</s>") for word in ("--special-token", token)]
+    assert "284 tokens" in tokenized(capsys, *options, *own)
+    tokenizer = minigpt.load_tokenizer(tmp_path / "other")
+    assert [tokenizer.id_to_token(i) for i in (0, 1, 2, 3, 283)] == ["<x>", "<unk>", "</s>", "<0x00>", "<extra_id_0>"]
+    assert tokenizer.byte_fallback and tokenizer.sentinel_ids.tolist() == [283, 282]
+    assert "at most" in fail("tokenize", *options, "unigram", "--vocab-size", 5000)
+    assert "--min-frequency is not for --kind unigram" in fail("tokenize", *options, "unigram", "--min-frequency", 2)
+    assert "--extra-ids is not for --kind bpe" in fail("tokenize", *options, "bpe", "--extra-ids", 2)
+    assert "--byte-fallback is not for --kind wordpiece" in fail("tokenize", *options, "wordpiece", "--byte-fallback")
+
+
 def test_encode_gives_the_ids_of_a_file_or_a_pipe(folder, tmp_path, capsys, piped, monkeypatch):
     monkeypatch.setattr("minigpt.tokenizers.parts.PART", 50)
     monkeypatch.setattr(tokenize, "PART", 7)
