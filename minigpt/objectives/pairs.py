@@ -94,8 +94,10 @@ class Pairs:
         return self.batch(pairs, chosen)
 
     def walk(self, pairs, rows):
-        """Each pair once, by length; yields batches of at most `rows`, the same at every walk."""
-        chosen = by_length(pairs, np.arange(len(pairs)))
+        """Each pair once, the longest first, for which memory must do; yields batches of at most
+        `rows`, the same at every walk.
+        """
+        chosen = by_length(pairs, np.arange(len(pairs)))[::-1]
         for first in range(0, len(chosen), rows):
             yield self.batch(pairs, chosen[first : first + rows])
 

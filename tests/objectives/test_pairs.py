@@ -87,14 +87,14 @@ def test_rows_of_a_batch_are_about_as_long_where_a_pool_is_drawn(rng, pairs):
     assert padding(8) < 0.5 * padding(1)
 
 
-def test_walk_has_each_pair_once_in_the_order_of_lengths(texts, pairs):
+def test_walk_has_each_pair_once_the_longest_first(texts, pairs):
     first, again = (list(Pairs(TOKENIZER, 20, pool=pool).walk(pairs, 8)) for pool in (1, 3))
     assert [batch.rows for batch in first] == [8] * 7 + [4]
     assert all((a[name] == b[name]).all() for a, b in zip(first, again, strict=True) for name in a)
     walked = [pair for batch in first for pair in texts_of(batch)]
     assert sorted(walked) == sorted(texts)
     lengths = [len(source.split()) + len(target.split()) for source, target in walked]
-    assert lengths == sorted(lengths)
+    assert lengths == sorted(lengths, reverse=True)
 
 
 def test_text_pairs_keep_their_texts_end_to_end(texts, pairs):
