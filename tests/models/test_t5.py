@@ -272,6 +272,13 @@ def test_the_fewest_buckets_and_nearest_farthest_distance(rng):
     assert np.isfinite(model.loss(model.random_batch(rng, 2, 9)))
 
 
+def test_whole_numbers_of_numpy_are_plain_ones_in_a_config():
+    """Which JSON can hold."""
+    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id", "d_kv")
+    config = T5Config(9, **{name: np.int64(3) for name in names})
+    assert {type(getattr(config, name)) for name in names} == {int}
+
+
 def test_t5_config_stays_as_it_is():
     with pytest.raises(FrozenInstanceError):
         T5Config(9).d_kv = 3
