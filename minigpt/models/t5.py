@@ -241,21 +241,22 @@ class T5(EncoderDecoderModel):
         """Add the head's gradients into a store; dlogits (..., V) -> dh (..., C)."""
         return self.head.backward(g, dlogits, cache) * self.config.output_scale
 
-    def activation_memory(self, tokens, target_tokens=0, *, keep="activations"):
-        """A lower bound of the bytes that a forward pass over so many tokens of sources and of
-        targets keeps for backward.
+    def activation_memory(self, tokens, *, keep="activations"):
+        """A lower bound of the bytes that a forward pass over so many tokens, of sources and
+        targets together, keeps for backward: whichever of them takes less.
 
-        A block's token keeps at least what comes into it and into its norms and matrices: 2C a
+        A block keeps of a token at least what comes into it and into its norms and matrices: 2C a
         norm, 5HD of attention, 3HD of cross-attention and 2HD more of each token that it reads, F
-        of the MLP (13C in all with HD = C and F = 4C; measured without dropout at S = 400: 15.4C).
+        of the MLP, of a gated one 3F (13C in all with HD = C and F = 4C; measured without dropout
+        at S = 400: 15.4C).
         """
-        c, C, F, V = self.config, self.config.d_model, self.config.d_ff, self.config.vocab_size
+        c, C, V = self.config, self.config.d_model, self.config.vocab_size
+        F = c.d_ff * (3 if FEED_FORWARD[c.feed_forward_proj][0] is GatedMLP else 1)
         heads = c.num_heads * c.d_kv
         source, target = 4 * C + 5 * heads + F, 6 * C + 8 * heads + F  # of one block
-        encoder, read, decoder = tokens * source, tokens * 2 * heads, target_tokens * target
-        if keep == "inputs":
-            inputs = (tokens * c.num_layers + target_tokens * c.decoder_layers) * C
-            blocks = inputs + max(encoder, read + decoder)  # one at a time is run again
+        E, D = c.num_layers, c.decoder_layers
+        if keep == "inputs":  # one block at a time is run again, of the stack that has half of the tokens or more
+            numbers = min(E * C, D * C + 2 * V) + source / 2
         else:
-            blocks = c.num_layers * encoder + c.decoder_layers * (read + decoder)
-        return self.dtype.itemsize * (blocks + 2 * target_tokens * V)
+            numbers = min(E * source + D * 2 * heads, D * target + 2 * V)
+        return int(self.dtype.itemsize * tokens * numbers)

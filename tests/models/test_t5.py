@@ -190,14 +190,19 @@ def test_attention_of_t5_is_not_scaled(rng):
 
 
 def test_memory_of_t5_grows_with_its_layers():
-    model = T5(T5Config(**T5_SIZES, num_decoder_layers=3))
+    """By the stack whose tokens take less."""
     source, target, read = 4 * C + 5 * H * D + F, 6 * C + 8 * H * D + F, 2 * H * D
-    assert model.activation_memory(10) == 4 * 10 * (2 * source + 3 * read)
-    both = 10 * (2 * source + 3 * read) + 7 * (3 * target + 2 * VOCABULARY)
-    assert model.activation_memory(10, 7) == 4 * both == model.astype(np.float64).activation_memory(10, 7) / 2
-    inputs = (10 * 2 + 7 * 3) * C + 7 * 2 * VOCABULARY
-    assert model.activation_memory(10, 7, keep="inputs") == 4 * (inputs + 10 * read + 7 * target)
-    assert model.activation_memory(10, keep="inputs") == 4 * (10 * 2 * C + 10 * source)
+    gated = T5(T5Config(**T5_SIZES, feed_forward_proj="gated-relu")).activation_memory(10)
+    assert gated == 4 * 10 * 2 * (source + 2 * F + read)
+    for layers, decoder_layers in ((2, 3), (9, 1)):
+        model = T5(T5Config(**T5_SIZES | {"num_layers": layers, "num_decoder_layers": decoder_layers}))
+        ours, theirs = layers * source + decoder_layers * read, decoder_layers * target + 2 * VOCABULARY
+        assert (ours < theirs) == (layers == 2)
+        assert model.activation_memory(10) == 4 * 10 * min(ours, theirs)
+        assert model.astype(np.float64).activation_memory(30) == 6 * model.activation_memory(10)
+        inputs = min(layers * C, decoder_layers * C + 2 * VOCABULARY) + source / 2
+        assert model.activation_memory(10, keep="inputs") == 4 * 10 * inputs
+        assert type(model.activation_memory(10, keep="inputs")) is int
 
 
 def bytes_of(value, found):
@@ -221,11 +226,11 @@ def test_memory_of_t5_is_a_lower_bound(keep, row, rng):
     ids, decoder_ids = rng.integers(0, 40, (2, 12)), rng.integers(0, 40, (2, 9))
     logits, cache = model.forward(ids, decoder_ids, keep=keep)
     kept = sum(bytes_of(cache, {id(model.store.vector): 0}).values()) - model.store.vector.nbytes + 2 * logits.nbytes
-    bound = model.activation_memory(2 * 12, 2 * 9, keep=keep)
+    bound = model.activation_memory(2 * 12 + 2 * 9, keep=keep)
     if keep == "activations":
         assert 0.5 * kept < bound < kept
     else:
-        assert bound < model.activation_memory(2 * 12, 2 * 9) and kept < 2 * bound
+        assert bound < model.activation_memory(2 * 12 + 2 * 9) and kept < 2 * bound
 
 
 @pytest.mark.parametrize(
