@@ -65,6 +65,7 @@ RUNS = {
         "Reading 124M parameters", "bench_load", [], ["--turns", "1", "--size", "gpt2-tiny", "bert-tiny", "t5-tiny"]
     ),
     "tokenizers": Run("Tokenizers", "bench_tokenizers", [], ["--turns", "1", "--quick"]),
+    "unigram": Run("Training of Unigram", "bench_unigram", [], ["--turns", "1", "--sizes", "1000"]),
     "recipe": Run("One change to the recipe", "recipe", [], ["--steps", "3", "--seeds", "0"]),
     "recipe-long": Run(
         "One change to the recipe, long runs",

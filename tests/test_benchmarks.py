@@ -24,6 +24,7 @@ from benchmarks import (
     bench_t5,
     bench_time_to_loss,
     bench_tokenizers,
+    bench_unigram,
     recipe,
 )
 from benchmarks.common import Target, command, markdown, model_flops, ratio, take_turns, write_json
@@ -323,7 +324,7 @@ def test_a_loss_never_reached_is_told():
     "module",
     [
         *(bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss),
-        *(bench_tokenizers, recipe),
+        *(bench_tokenizers, bench_unigram, recipe),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(module, tmp_path, capsys):
@@ -407,6 +408,18 @@ def test_tokenizer_targets():
     assert not bench_tokenizers.targets(figures)[-1].met
     assert ("encode", "250", "200", "5.00") in bench_tokenizers.table(figures)[1]
     assert len(set(bench_tokenizers.random_words(500).split())) == 500
+
+
+def test_unigram_targets():
+    found = {"minigpt": {"pieces": 9, "tokens": 103}, "sentencepiece": {"pieces": 9, "tokens": 100}}
+    seconds = {"minigpt": [2.0, 9.0, 3.0], "sentencepiece": [4.0, 5.0, 6.0]}
+    figures = {"turns": 3, "bytes": 10**6, "seconds": {"1000": seconds, "7": seconds}}
+    figures["found"] = {"1000": found, "7": found}
+    time, tokens, *_ = bench_unigram.targets(figures)
+    assert (time.figure, time.met, tokens.figure, tokens.met) == (3, True, 1.03, False)
+    assert bench_unigram.targets(figures)[2].met is None
+    assert bench_unigram.table(figures)[1][1] == ("1,000", "sentencepiece", "5.00", "4.00", "100")
+    assert bench_unigram.tokens([("a", -1.0), ("b", -1.0), ("ab", -1.5)], {"aab": 2, "ac": 3}) == 2 * 2 + 3 * 2
 
 
 def test_import_target():
