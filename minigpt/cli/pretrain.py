@@ -1,10 +1,12 @@
-"""minigpt pretrain: from text files to a BERT or a RoBERTa, its tokenizer included."""
+"""minigpt pretrain: from text files to a BERT, a RoBERTa or a T5, its tokenizer included."""
 
+import argparse
 import dataclasses
 import hashlib
 
 from minigpt import checkpoint
 from minigpt.cli.options import add_config_options, field_names, folder, given
+from minigpt.cli.pretrain_families import FAMILIES
 from minigpt.cli.runs import (
     FROM_A_TEXT,
     add_run_options,
@@ -20,29 +22,33 @@ from minigpt.errors import MinigptError, one_line
 from minigpt.machine import keep_freed_memory
 from minigpt.models import family as family_of
 from minigpt.models import load
-from minigpt.objectives import MaskedLM, NextSentence, baseline_losses
-from minigpt.ops.activations import ACTIVATIONS
 from minigpt.training import TrainConfig, Trainer
 from minigpt.training.presets import PRETRAINING_PRESETS
 from minigpt.training.run_files import BEST, LAST, LOSS_CURVE, read_state
 
-# of BERTConfig and RoBERTaConfig: what the family, the tokenizer or the objective says
-NOT_OPTIONS = ("vocab_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id")
-NOT_OPTIONS += ("head", "num_labels")
-# what makes the batches of a run: settings that are saved with it
-OBJECTIVE = ("tokenizer_vocab_size", "sequence_length", "mask_rate", "whole_words", "static", "short_length")
-OBJECTIVE += ("short_share",)
-HEADS = {"bert": "pretraining", "roberta": "masked_lm"}
-MASK_EXAMPLE = "To be or not to {}"
+# what makes the batches of a run, settings that are saved with it: option, type, help
+OBJECTIVE = (
+    ("vocab-size", int, "pieces of the tokenizer, special ones included"),
+    ("sequence-length", int, "tokens of a row; of a BERT or RoBERTa special ones included"),
+    ("mask-rate", float, "share of the tokens that is hidden in training; in evaluation it is 0.15"),
+    ("mean-span", float, "tokens of a hidden span in the mean, in training; in evaluation it is 3"),
+    ("short-length", int, "tokens of a row in the first part of the run, in which there are more rows"),
+    ("short-share", float, "share of the steps that this part has"),
+)
+SWITCHES = (
+    ("whole-words", "hide all pieces of a word together"),
+    ("static", "the same masks for a place of the text whenever it is drawn"),
+)
+OBJECTIVE_OPTIONS = [option for option, *_ in (*OBJECTIVE, *SWITCHES)] + ["varied"]
 
 
 def add_to(commands):
     """Add the command to the parser's."""
     command = commands.add_parser(
         "pretrain",
-        help="pre-train a BERT or a RoBERTa on text files",
-        description="Train a tokenizer and on its pieces a BERT (hidden words and next sentence) or a RoBERTa (hidden "
-        f"words), the last tenth of each document held out. {FROM_A_TEXT}",
+        help="pre-train a BERT, a RoBERTa or a T5 on text files",
+        description="Train a tokenizer and on its pieces a BERT (hidden words and next sentence), a RoBERTa (hidden "
+        f"words) or a T5 (hidden spans), the last tenth of each document held out. {FROM_A_TEXT}",
     )
     add_options(command, out=None)
     command.set_defaults(run=run)
@@ -52,10 +58,8 @@ def add_options(command, out):
     """The options of `minigpt pretrain`, for examples/pretrain.py as well; out: the default of
     --out, required where None.
     """
-    presets = PRETRAINING_PRESETS["bert"]
-    model, objective, training = presets["default"]
     command.add_argument(
-        "--family", choices=tuple(PRETRAINING_PRESETS), help="what to train (default: bert, or that of the run resumed)"
+        "--family", choices=tuple(FAMILIES), help="what to train (default: bert, or that of the run resumed)"
     )
     command.add_argument(
         "--data",
@@ -63,26 +67,32 @@ def add_options(command, out):
         nargs="+",
         help="UTF-8 text files, a document each (default: the nine plays of tiny Shakespeare, fetched once)",
     )
-    add_run_options(command, out=out, presets=presets)
-    for name, kind, text in (
-        ("tokenizer_vocab_size", int, "pieces of the tokenizer"),
-        ("sequence_length", int, "tokens of a row, special ones included"),
-        ("short_length", int, "tokens of a row in the first part of the run, in which there are more rows"),
-        ("short_share", float, "share of the steps that this part has"),
-        ("mask_rate", float, "share of the tokens that is hidden in training; in evaluation it is 0.15"),
-    ):
-        option = name.removeprefix("tokenizer_").replace("_", "-")
+    add_run_options(command, out=out, presets=PRETRAINING_PRESETS["bert"])
+    defaults = {}
+    for name in ("t5", "bert"):
+        for part in PRETRAINING_PRESETS[name]["default"]:
+            for key, value in part.items():
+                other = defaults.get(key, value)
+                defaults[key] = value if other == value else f"{value}; of a t5 {other}"
+    for option, kind, text in OBJECTIVE:
         form = {"type": kind, "metavar": "N" if kind is int else "X"}
-        command.add_argument(f"--{option}", help=f"{text} (default: {objective[name]})", **form)
-    for name, text in (
-        ("whole-words", "hide all pieces of a word together"),
-        ("static", "the same masks for a place of the text whenever it is drawn"),
-    ):
+        command.add_argument(f"--{option}", help=f"{text} (default: {defaults[setting_of(option)]})", **form)
+    for name, text in SWITCHES:
         command.add_argument(f"--{name}", action="store_true", default=None, help=f"{text} (default: off)")
-    config_class = family_of("bert").config_class
-    options = {"choices": {"activation": tuple(ACTIVATIONS)}, "leave_out": NOT_OPTIONS}
-    add_config_options(command, config_class, defaults=model, **options)
-    add_training_options(command, training)
+    text = f"rows of which another share is hidden each, up to twice the mask rate (default: {defaults['varied']})"
+    command.add_argument("--varied", action=argparse.BooleanOptionalAction, default=None, help=text)
+    added = set()
+    for name in ("bert", "t5"):
+        family, config_class = FAMILIES[name], family_of(name).config_class
+        options = {"choices": family.choices, "leave_out": {*family.fixed, *added}}
+        add_config_options(command, config_class, defaults=defaults, **options)
+        added |= set(field_names(config_class))
+    add_training_options(command, defaults)
+
+
+def setting_of(option):
+    """The name under which a run keeps an option: vocab-size is a model's setting as well."""
+    return "tokenizer_vocab_size" if option == "vocab-size" else option.replace("-", "_")
 
 
 def run(args):
@@ -108,32 +118,14 @@ def run(args):
     loss = carry_out(trainer, args, resuming=resuming, introduction=introduction)
     if loss is None:
         return
-    mask = tokenizer.id_to_token(tokenizer.mask_id)
-    try_it = command_line(PROGRAM, "fill", "--model", out / BEST, MASK_EXAMPLE.format(mask))
+    gap = tokenizer.mask_id if tokenizer.mask_id is not None else tokenizer.sentinel_ids[0]
+    example = FAMILIES[name].example.format(tokenizer.id_to_token(int(gap)))
+    try_it = command_line(PROGRAM, "fill", "--model", out / BEST, example)
     say(f"\n{visible(trainer.sample(0))}\n")
-    say(f"loss curve: {one_line(out / LOSS_CURVE)}; to fill masks: {visible(try_it)}")
-    for line in verdict(trainer):
+    say(f"loss curve: {one_line(out / LOSS_CURVE)}; to fill gaps: {visible(try_it)}")
+    for line in FAMILIES[name].verdict(trainer):
         say(line)
     say(f"validation loss {loss:.4f}")
-
-
-def verdict(trainer):
-    """How the loss of hidden tokens compares with that of predictors without context, and how often
-    the model is right about the next sentence -> lines.
-    """
-    train = getattr(trainer.train_tokens, "tokens", trainer.train_tokens)
-    batches = list(trainer.objective.walk(trainer.val_tokens, 32))
-    nats = baseline_losses(train, batches, trainer.tokenizer.vocab_size, trainer.tokenizer.special_ids)
-    own, unigram, bigram = trainer.measures["masked_lm"], nats["unigram"], nats["bigram"]
-    hidden = sum(batch.counts["targets"] for batch in batches)
-    yield f"hidden pieces: {own:.4f} nats each, {own / unigram:.3f} of what their frequencies alone give"
-    yield (
-        f"  (unigram {unigram:.4f}; bigram, the piece before known, {bigram:.4f}, {bigram / unigram:.3f}; "
-        f"{hidden:,} held-out pieces)"
-    )
-    if "next_sentence_accuracy" in trainer.measures:
-        pairs, share = sum(batch.rows for batch in batches), trainer.measures["next_sentence_accuracy"]
-        yield f"next sentence: right about {share:.1%} of {pairs:,} held-out pairs"
 
 
 def run_settings(args, saved):
@@ -146,17 +138,29 @@ def run_settings(args, saved):
         if args.family not in (None, model.model_type):
             raise MinigptError(f"family is {args.family}, the run in {saved} was started with {model.model_type}")
         name = model.model_type
-        if name not in PRETRAINING_PRESETS:
+        if name not in FAMILIES:
             raise MinigptError(f"the run in {saved} trains a {name}, `minigpt train` goes on with it")
         settings = dataclasses.asdict(model.config) | dataclasses.asdict(state.config) | state.settings
     if saved is None or args.preset:
         for part in PRETRAINING_PRESETS[name][args.preset or "default"]:
             settings |= part
+    check_given(name, args)
     settings |= given(args, TrainConfig) | given(args, family_of(name).config_class)
-    own = {key: getattr(args, key) for key in OBJECTIVE[1:]} | {"tokenizer_vocab_size": args.vocab_size}
+    own = {setting_of(option): getattr(args, option.replace("-", "_")) for option in OBJECTIVE_OPTIONS}
     settings |= {key: value for key, value in own.items() if value is not None}
     settle_shards(settings, args.threads)
     return name, settings
+
+
+def check_given(name, args):
+    """MinigptError for an option of another family."""
+    own = {"vocab_size", "sequence_length", *FAMILIES[name].options, *field_names(family_of(name).config_class)}
+    of_a_family = {option.replace("-", "_") for option in OBJECTIVE_OPTIONS}
+    of_a_family.update(*(field_names(family_of(other).config_class) for other in FAMILIES))
+    for key, value in vars(args).items():
+        if value is not None and key in of_a_family - own:
+            shown = "" if isinstance(value, bool) else f" {value}"
+            raise MinigptError(f"--{key.replace('_', '-')}{shown}: a {name} has no such setting")
 
 
 def read_documents(paths):
@@ -171,40 +175,25 @@ def read_documents(paths):
     return [corpus.text for corpus in corpora], ", ".join(corpus.source for corpus in corpora), sha256
 
 
-def make_tokenizer(name, texts, vocab_size, saved):
-    """The tokenizer of a run on training texts, that of the saved run where there is one: WordPiece
-    for BERT, byte-level BPE for RoBERTa.
-    """
-    if saved is not None:
-        return checkpoint.load_tokenizer(saved)
-    from minigpt.tokenizers import BPETokenizer, WordPieceTokenizer
-    from minigpt.tokenizers.bpe_files import ROBERTA
-
-    if name == "bert":
-        return WordPieceTokenizer.train("\n".join(texts), vocab_size)
-    return BPETokenizer.train("\n".join(texts), vocab_size, ROBERTA)
-
-
 def make_trainer(name, texts, sha256, settings, args, saved=None):
     """A Trainer for documents and all settings, with the tokenizer of a saved run where there is
     one.
     """
-    train_texts, val_texts = split_each(texts)
-    tokenizer = make_tokenizer(name, train_texts, settings["tokenizer_vocab_size"], saved)
-    train, held_out = (Documents.of(part, tokenizer, lines=name == "bert") for part in (train_texts, val_texts))
-    config = TrainConfig(**{key: value for key, value in settings.items() if key in field_names(TrainConfig)})
-    options = {key: settings[key] for key in OBJECTIVE[2:] if key in settings}
-    kind = NextSentence if name == "bert" else MaskedLM
-    objective = kind(tokenizer, settings["sequence_length"], seed=config.seed, **options)
-    if kind is MaskedLM:  # whose windows may reach over the end of a document
+    family, kind = FAMILIES[name], family_of(name)
+    parts = split_each(texts)
+    tokenizer = family.train_tokenizer(parts[0], settings) if saved is None else checkpoint.load_tokenizer(saved)
+    train, held_out = (Documents.of(part, tokenizer, lines=family.lines) for part in parts)
+    if not family.documents:  # its windows may reach over the end of a document
         train, held_out = train.tokens, held_out.tokens
-    family = family_of(name)
-    fields = {key: value for key, value in settings.items() if key in field_names(family.config_class)}
-    fields |= {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id, "head": HEADS[name]}
-    unused = 0 if name == "bert" else tokenizer.pad_id + 1  # RoBERTa's first positions
-    model = family(family.config_class(**fields | {"max_position_embeddings": objective.length + unused}), config.seed)
+    config = TrainConfig(**{key: value for key, value in settings.items() if key in field_names(TrainConfig)})
+    options = {key: settings[key] for key in family.options if key in settings}
+    if "static" in family.options:  # whose masks come from the seed
+        options["seed"] = config.seed
+    objective = family.objective(tokenizer, settings["sequence_length"], **options)
+    fields = {key: value for key, value in settings.items() if key in field_names(kind.config_class)}
+    fields |= {"vocab_size": tokenizer.vocab_size} | family.fields(tokenizer, objective)
     return Trainer(
-        model,
+        kind(kind.config_class(**fields), config.seed),
         train,
         held_out,
         config=config,

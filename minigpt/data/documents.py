@@ -56,7 +56,8 @@ class Documents:
         """The Documents of texts. lines: each line is a sentence and is encoded by itself, which a
         tokenizer must allow whose tokens reach over the end of a line; else a document is one.
 
-        tokenizer: gives encode, vocab_size and sep_id. Documents without a token are left out;
+        tokenizer: gives encode, vocab_size and sep_id, or eos_id where there is none, to stand
+        between documents. Documents without a token are left out;
         MinigptError where none is left.
         """
         if isinstance(texts, str):
@@ -69,7 +70,7 @@ class Documents:
             if not parts:
                 continue
             if starts:
-                pieces.append([tokenizer.sep_id])
+                pieces.append([tokenizer.eos_id if tokenizer.sep_id is None else tokenizer.sep_id])
                 place += 1
             starts.append(place)
             ends = place + np.cumsum([len(part) for part in parts])

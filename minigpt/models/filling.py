@@ -7,6 +7,7 @@ import numpy as np
 from minigpt.checks import whole
 from minigpt.errors import MinigptError
 from minigpt.models.encoder import EncoderModel
+from minigpt.models.span_filling import ANY_SENTINEL, MARK
 
 
 class Filling(NamedTuple):
@@ -29,6 +30,9 @@ def fill(model, tokenizer, text, top=5):
     ids = tokenizer.encode(text, special=True)
     places = np.flatnonzero(ids == tokenizer.mask_id)
     if not len(places):
+        if gap := ANY_SENTINEL.search(text) or MARK.search(text):
+            mask = tokenizer.id_to_token(tokenizer.mask_id)
+            raise MinigptError(f"the text has {gap.group()}, which is for a T5; a mask is {mask} here")
         raise MinigptError(f"the text has no {tokenizer.id_to_token(tokenizer.mask_id)}, there is nothing to fill")
     if len(ids) > model.config.block_size:
         around = tokenizer.template.special_count(False)

@@ -5,7 +5,7 @@ Shapes: B rows, L tokens of text.
 
 import numpy as np
 
-from minigpt.checks import number
+from minigpt.checks import flag, number
 from minigpt.errors import MinigptError
 from minigpt.objectives.batch import Batch
 from minigpt.objectives.shown import spelt
@@ -28,11 +28,15 @@ class SpanCorruption(SourceTarget):
     others, and a span that meets one goes on behind it as the next span. Where there are more spans
     than sentinels, the last ones stay text. A walk corrupts 15% in spans of 3 in the mean, whatever
     a run is trained with.
+
+    As in T5 all rows of one length have as many corrupted tokens, in as many spans. A model of
+    short rows soon knows these numbers, and writes as much whatever it is asked; varied, each row
+    that is drawn has a share of its own, from none, but at least a token, to twice mask_rate.
     """
 
     name = "span_corruption"
 
-    def __init__(self, tokenizer, length, *, mask_rate=RATE, mean_span=MEAN_SPAN):
+    def __init__(self, tokenizer, length, *, mask_rate=RATE, mean_span=MEAN_SPAN, varied=False):
         """mask_rate: share of the tokens that is corrupted; mean_span: tokens of a span in the
         mean, see spans.span_counts; others as for SourceTarget.
         MinigptError for a share or mean out of range, a row without room for the spans, too few
@@ -41,6 +45,9 @@ class SpanCorruption(SourceTarget):
         super().__init__(tokenizer, length, at_least=2)
         self.mask_rate = number("mask rate", mask_rate, at_least=0, below=1)
         self.mean_span = number("mean span", mean_span, at_least=1)
+        if flag("varied", varied):
+            number("twice the mask rate, which a row of its own may have,", 2 * mask_rate, below=1)
+        self.varied = varied
         self.sentinels = np.asarray(tokenizer.sentinel_ids, np.int64)
         if len(self.sentinels) and self.sentinels.max() >= tokenizer.vocab_size:
             last = self.sentinels.max()
@@ -48,32 +55,42 @@ class SpanCorruption(SourceTarget):
         self.ordinary = np.ones(tokenizer.vocab_size, bool)
         for special in (tokenizer.special_ids, self.sentinels, [tokenizer.pad_id, tokenizer.eos_id]):
             self.ordinary[special] = False
-        for rate, mean in ((self.mask_rate, self.mean_span), (RATE, MEAN_SPAN)):
-            self.check_spans(rate, mean)
+        self.check_room()
+        for rate, mean in ((self.most, self.mean_span), (RATE, MEAN_SPAN)):
+            self.check_sentinels(rate, mean)
 
-    def check_spans(self, rate, mean_span):
-        """MinigptError where a row has no room for its spans, or the tokenizer too few sentinels
-        for them.
-        """
-        (corrupted,), (spans,) = span_counts(np.array([self.length]), rate, mean_span)
-        wanted = round(corrupted / mean_span)
-        shares = f"a mask rate of {rate} in spans of {mean_span}"
-        if spans < wanted:
+    @property
+    def most(self):
+        """The largest share that a row's corrupted tokens may be."""
+        return 2 * self.mask_rate if self.varied else self.mask_rate
+
+    def check_room(self):
+        """MinigptError where a row has no room for text between its spans."""
+        (corrupted,), (spans,) = span_counts(np.array([self.length]), self.mask_rate, self.mean_span)
+        if spans < (wanted := round(corrupted / self.mean_span)):
+            shares = f"a mask rate of {self.mask_rate} in spans of {self.mean_span}"
             raise MinigptError(f"{shares}: {wanted} spans in a row of {self.length} tokens have no text between them")
+
+    def check_sentinels(self, rate, mean_span):
+        """MinigptError where the tokenizer has too few sentinels for a row's spans."""
+        _, (spans,) = span_counts(np.array([self.length]), rate, mean_span)
         if spans > len(self.sentinels):
-            have = f"the tokenizer has {len(self.sentinels)} sentinels"
-            raise MinigptError(f"{have}, {shares} needs {spans} in a row of {self.length} tokens")
+            have, shares = (
+                f"the tokenizer has {len(self.sentinels)} sentinels",
+                f"rate of {rate} in spans of {mean_span}",
+            )
+            raise MinigptError(f"{have}, a mask {shares} needs {spans} in a row of {self.length} tokens")
 
     @property
     def settings(self):
         """What a run with this objective has to keep, to be resumed -> dict for JSON."""
         settings = {"objective": self.name, "sequence_length": self.length}
-        return settings | {"mask_rate": self.mask_rate, "mean_span": self.mean_span}
+        return settings | {"mask_rate": self.mask_rate, "mean_span": self.mean_span, "varied": self.varied}
 
     @property
     def numbers(self):
         """How many random numbers a row takes."""
-        return random_numbers(self.length)
+        return 1 + random_numbers(self.length)
 
     def check(self, tokens, vocab_size, name="text"):
         """MinigptError as for SourceTarget, and where no window has what may be corrupted."""
@@ -83,11 +100,12 @@ class SpanCorruption(SourceTarget):
 
     def source_target(self, text, numbers, *, held_out=False):
         """See SourceTarget.source_target."""
-        rate, mean_span = (RATE, MEAN_SPAN) if held_out else (self.mask_rate, self.mean_span)
+        own = self.most * numbers[:, 0] if self.varied else np.full(len(text), self.mask_rate)
+        rate, mean_span = (RATE, MEAN_SPAN) if held_out else (own, self.mean_span)
         corrupted = np.zeros(text.shape, bool)
         ordinary = self.ordinary[text]
         lengths = ordinary.sum(axis=1)
-        mask = span_mask(lengths, rate, mean_span, numbers)
+        mask = span_mask(lengths, rate, mean_span, numbers[:, 1:])
         corrupted[ordinary] = mask[np.arange(text.shape[1]) < lengths[:, None]]
         begins = corrupted.copy()
         begins[:, 1:] &= ~corrupted[:, :-1]
@@ -113,7 +131,7 @@ class SpanCorruption(SourceTarget):
         short.
         """
         ids = self.text_of(text)
-        numbers = np.random.default_rng(seed).random((1, random_numbers(ids.shape[1])))
+        numbers = np.random.default_rng(seed).random((1, 1 + random_numbers(ids.shape[1])))
         batch = self.batch(ids, numbers)
         lines = [("text", ids[0]), ("source", batch["ids"][0]), ("target", batch["targets"][0])]
         table = [("sentinel", "span")]

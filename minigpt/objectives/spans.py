@@ -9,7 +9,8 @@ RATE, MEAN_SPAN = 0.15, 3.0  # share of the tokens, tokens of a span; Raffel et 
 
 
 def span_counts(lengths, rate, mean_span):
-    """How many of a row's tokens are corrupted, and in how many spans: lengths (B,) -> (B,), (B,).
+    """How many of a row's tokens are corrupted, and in how many spans: lengths (B,) and rate, a
+    number or (B,) -> (B,), (B,).
 
         corrupted = round(rate * length), from 1 to length - 1
         spans = round(corrupted / mean_span), from 1 to corrupted and to length - corrupted

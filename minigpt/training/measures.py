@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minigpt.training.step import evaluate_terms
+from minigpt.training.step import counts_of, evaluate, evaluate_terms
 
 
 def measure(model, objective, tokens, *, rows, workers, text_bytes=None):
@@ -17,17 +17,32 @@ def measure(model, objective, tokens, *, rows, workers, text_bytes=None):
         bits_per_byte = loss / log 2 * tokens / bytes
 
     The terms of a loss that has names for them (objective.terms) stand by themselves, and beside
-    that of the next sentence the share of rows in which the model was right about it.
+    that of the next sentence the share of rows in which the model was right about it; so do kinds
+    of targets that an objective tells apart (objective.parts).
     """
     batches = list(objective.walk(tokens, rows))
-    terms = evaluate_terms(model, batches, workers)
-    loss = sum(terms.values())
-    found = {name: terms[array] for array, name in objective.terms.items()}
+    if hasattr(objective, "parts"):
+        loss, found = losses_apart(model, objective, batches, workers)
+    else:
+        terms = evaluate_terms(model, batches, workers)
+        loss = sum(terms.values())
+        found = {name: terms[array] for array, name in objective.terms.items()}
     if "next_sentence" in objective.terms:
         found["next_sentence_accuracy"] = next_sentence_accuracy(model, batches, workers)
     if text_bytes:
         found["bits_per_byte"] = loss / math.log(2) * len(tokens) / text_bytes
     return loss, found
+
+
+def losses_apart(model, objective, batches, workers):
+    """The mean loss over all targets of some batches, and over each kind that the objective tells
+    apart: float, dict of kind -> nats.
+    """
+    apart = [objective.parts(batch) for batch in batches]
+    kinds = {kind: [parts[kind] for parts in apart] for kind in apart[0]}
+    counts = {kind: counts_of(parts)["targets"] for kind, parts in kinds.items()}
+    losses = {kind: evaluate(model, parts, workers) for kind, parts in kinds.items()}
+    return sum(losses[kind] * counts[kind] for kind in kinds) / sum(counts.values()), losses
 
 
 def next_sentence_accuracy(model, batches, workers):

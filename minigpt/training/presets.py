@@ -65,4 +65,11 @@ DEFAULT = (
     ROWS | {"short_share": 0.2},
     ENCODER_MUON | {"steps": 2000, "eval_interval": 500, "save_interval": 500},
 )
+T5_SIZES = {"d_model": 128, "d_kv": 64, "d_ff": 512, "num_layers": 2, "num_heads": 2}
+SPANS = {"tokenizer_vocab_size": 500, "sequence_length": 32, "mask_rate": 0.35, "mean_span": 3.0, "varied": True}
+T5_MUON = MUON | {"batch_size": 32, "lr": 0.1, "muon_lr": 0.02, "warmup": 50, "weight_decay": 0.1}
 PRETRAINING_PRESETS = {family: {"quick": QUICK, "default": DEFAULT} for family in ("bert", "roberta")}
+PRETRAINING_PRESETS["t5"] = {
+    "quick": (T5_SIZES, SPANS, T5_MUON | {"steps": 800, "eval_interval": 400, "save_interval": 800}),
+    "default": (T5_SIZES, SPANS, T5_MUON | {"steps": 1800, "eval_interval": 450, "save_interval": 450}),
+}

@@ -15,10 +15,12 @@ from minigpt import checkpoint, cli
 from minigpt.cli.terminal import visible
 from minigpt.cli.tokenize import shown
 from minigpt.data.documents import FIRST_LINES
+from minigpt.models.span_filling import fill_spans
 
-TINY = {"num-hidden-layers": 1, "num-attention-heads": 2, "hidden-size": 8, "sequence-length": 14, "batch-size": 4}
-TINY |= {"vocab-size": 290, "steps": 4, "eval-interval": 2, "save-interval": 2, "warmup": 1, "shards": 2}
-TINY |= {"threads": 2, "short-length": 8, "short-share": 0.5}
+TINY = {"sequence-length": 14, "batch-size": 4, "vocab-size": 290, "steps": 4, "eval-interval": 2, "save-interval": 2}
+TINY |= {"warmup": 1, "shards": 2, "threads": 2}
+SIZES = {"num-hidden-layers": 1, "num-attention-heads": 2, "hidden-size": 8, "short-length": 8, "short-share": 0.5}
+T5_SIZES = {"d-model": 8, "d-kv": 3, "d-ff": 10, "num-layers": 1, "num-heads": 2, "vocab-size": 60, "lr": 1e-3}
 WORDS = "alas poor yorick i knew him horatio a fellow of infinite jest most excellent fancy".split()  # noqa: SIM905
 
 
@@ -41,7 +43,8 @@ def pretrain(tmp_path, texts, capsys):
 
     def run(family, *options, name="run", code=0):
         own = {str(option)[2:] for option in options if str(option).startswith("--")}
-        words = [word for key, value in TINY.items() if key not in own for word in (f"--{key}", str(value))]
+        sizes = (TINY | (T5_SIZES if family == "t5" else SIZES)).items()
+        words = [word for key, value in sizes if key not in own for word in (f"--{key}", str(value))]
         argv = ["pretrain", "--family", family, "--data", *texts, "--out", str(tmp_path / name), *words]
         assert cli.main([*argv, *map(str, options)]) == code
         return capsys.readouterr()
@@ -49,26 +52,30 @@ def pretrain(tmp_path, texts, capsys):
     return run
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "t5"])
 def test_pretrain_writes_a_run_compares_it_and_goes_on_bit_for_bit(pretrain, tmp_path, family, capsys):
-    constant = ["--schedule", "constant", "--short-share", 0]  # what does not depend on the number of steps
+    constant = ["--schedule", "constant"]  # what does not depend on the number of steps
+    constant += [] if family == "t5" else ["--short-share", 0]
     printed = pretrain(family, *constant).out
     lines = printed.splitlines()
     assert re.fullmatch(r"validation loss \d\.\d{4}", lines[-1])
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert f"{rows[-1]['val_loss']:.4f}" == lines[-1].split()[-1]
-    own, share = re.search(r"hidden pieces: ([\d.]+) nats each, ([\d.]+) of", printed).groups()
+    own, share = re.search(r"(?:hidden pieces|pieces in spans): ([\d.]+) nats each, ([\d.]+) of", printed).groups()
     unigram, bigram = re.search(r"unigram ([\d.]+); bigram, the piece before known, ([\d.]+),", printed).groups()
-    assert float(own) == pytest.approx(rows[-1]["masked_lm"], abs=1e-4)
+    assert float(own) == pytest.approx(rows[-1]["span_text" if family == "t5" else "masked_lm"], abs=1e-4)
     assert float(share) == pytest.approx(float(own) / float(unigram), abs=1e-3)
-    assert float(bigram) < float(unigram) < math.log(290)
+    assert float(unigram) < math.log(290) and (family == "t5" or float(bigram) < float(unigram))
     if family == "bert":
         assert rows[-1]["val_loss"] == pytest.approx(rows[-1]["masked_lm"] + rows[-1]["next_sentence"])
         assert f"right about {rows[-1]['next_sentence_accuracy']:.1%} of" in printed
     else:
         assert "next_sentence" not in rows[-1] and "next sentence" not in printed
+    if family == "t5":
+        ends, count = re.search(r"sentinels and </s> apart: ([\d.]+) nats each of ([\d,]+);", printed).groups()
+        assert float(ends) == pytest.approx(rows[-1]["sentinels"], abs=1e-4) and int(count) == 12
     model = minigpt.load(tmp_path / "run" / "last")
-    assert model.model_type == family and model.config.block_size == 14
+    assert model.model_type == family and (family == "t5" or model.config.block_size == 14)
     tokenizer = minigpt.load_tokenizer(tmp_path / "run" / "best")
     assert tokenizer.vocab_size == model.config.vocab_size <= 290
     pretrain(family, *constant, "--steps", 2, name="half")
@@ -84,7 +91,7 @@ def texts_of(tmp_path):
     return [str(tmp_path / f"{name}.txt") for name in "ab"]
 
 
-OPTIONS = {
+OPTIONS = {  # of a BERT
     "--family": ("roberta", ("settings", "objective", "masked_lm")),
     "--vocab-size": ("60", ("settings", "tokenizer_vocab_size", 60)),
     "--sequence-length": ("12", ("settings", "sequence_length", 12)),
@@ -101,18 +108,33 @@ OPTIONS = {
     "--dropout": ("0.5", ("model", "dropout", 0.5)),
     "--no-tie-embeddings": (None, ("model", "tie_embeddings", False)),
 }
+T5_OPTIONS = {
+    "--mean-span": ("2", ("settings", "mean_span", 2.0)),
+    "--no-varied": (None, ("settings", "varied", False)),
+    "--d-model": ("16", ("model", "d_model", 16)),
+    "--d-kv": ("5", ("model", "d_kv", 5)),
+    "--d-ff": ("12", ("model", "d_ff", 12)),
+    "--num-layers": ("2", ("model", "num_layers", 2)),
+    "--num-decoder-layers": ("3", ("model", "num_decoder_layers", 3)),
+    "--num-heads": ("4", ("model", "num_heads", 4)),
+    "--relative-attention-num-buckets": ("8", ("model", "relative_attention_num_buckets", 8)),
+    "--relative-attention-max-distance": ("20", ("model", "relative_attention_max_distance", 20)),
+    "--feed-forward-proj": ("gated-gelu", ("model", "feed_forward_proj", "gated-gelu")),
+}
 
 
 def test_no_option_of_pretraining_is_forgotten_here():
     shared = {option for option, (_, _, (where, *_)) in TRAIN.items() if where == "run"}
-    assert options_of("pretrain") == set(OPTIONS) | shared | (SAME_BITS - {"--recompute"}) | {"--no-recompute"}
+    assert options_of("pretrain") == {*OPTIONS, *T5_OPTIONS} | shared | (SAME_BITS - {"--recompute"}) | {
+        "--no-recompute"
+    }
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", [*OPTIONS, *T5_OPTIONS])
 def test_option_of_pretraining_reaches_the_run(pretrain, tmp_path, option):
-    value, (where, field, expected) = OPTIONS[option]
+    value, (where, field, expected) = (OPTIONS | T5_OPTIONS)[option]
     words = [option] if value is None else [option, value]
-    pretrain("bert", *words, "--steps", 1, *(["--vocab-size", 290] if option != "--vocab-size" else []))
+    pretrain("t5" if option in T5_OPTIONS else "bert", *words, "--steps", 1)
     folder = tmp_path / "run" / "last"
     found = vars(minigpt.load(folder).config) if where == "model" else checkpoint.load_state(folder)[0]["settings"]
     assert found[field] == expected
@@ -121,7 +143,7 @@ def test_option_of_pretraining_reaches_the_run(pretrain, tmp_path, option):
 def test_plays_of_tiny_shakespeare_are_documents(tmp_path, capsys):
     path = tmp_path / "plays.txt"
     path.write_text("".join(f"{line}\n{a_text(i, 60)}" for i, line in enumerate(FIRST_LINES.values())), "utf-8")
-    words = [word for key, value in (TINY | {"steps": 1}).items() for word in (f"--{key}", str(value))]
+    words = [word for key, value in (TINY | SIZES | {"steps": 1}).items() for word in (f"--{key}", str(value))]
     assert cli.main(["pretrain", "--data", str(path), "--out", str(tmp_path / "run"), *words]) == 0
     assert "in 9 documents" in capsys.readouterr().out
 
@@ -134,10 +156,16 @@ def test_plays_of_tiny_shakespeare_are_documents(tmp_path, capsys):
         (["--sequence-length", "400"], "training text: the longest document has"),
         (["--mask-rate", "1"], "mask rate is 1.0"),
         (["--hidden-size", "7"], "hidden_size is 7, it must be a multiple of num_attention_heads"),
+        (["--d-kv", "7"], "--d-kv 7: a bert has no such setting"),
+        (["--mean-span", "2"], "--mean-span 2.0: a bert has no such setting"),
+        (["--family", "t5", "--hidden-size", "9"], "--hidden-size 9: a t5 has no such setting"),
+        (["--family", "t5", "--static"], "--static: a t5 has no such setting"),
+        (["--family", "t5", "--mask-rate", "0.6"], "twice the mask rate, which a row of its own may have, is 1.2"),
+        (["--family", "t5", "--vocab-size", "30"], "vocab_size is 30, it must be at least"),
     ],
 )
 def test_mistakes_are_told_in_a_line(pretrain, tmp_path, options, message):
-    error = pretrain("bert", *options, code=2).err
+    error = pretrain(options[1] if options[0] == "--family" else "bert", *options, code=2).err
     assert error.startswith(f"minigpt: {message}") and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -181,6 +209,39 @@ def test_fill_gives_the_likeliest_pieces_of_each_mask(pretrain, tmp_path, capsys
     assert f"the text has no {mask}, there is nothing to fill" in fail("fill", "--model", folder, "alas poor yorick")
     assert "the model sees at most 12" in fail("fill", "--model", folder, "alas " * 20 + mask)
     assert "top is 0" in fail("fill", "--model", folder, text, "--top", "0")
+
+
+def test_fill_gives_the_likeliest_spans_of_all_gaps(pretrain, tmp_path, capsys, fail, monkeypatch):
+    pretrain("t5", "--steps", 30, "--lr", 0.03)
+    folder = str(tmp_path / "run")
+    model, tokenizer = (load(tmp_path / "run" / "best") for load in (minigpt.load, minigpt.load_tokenizer))
+    assert cli.main(["fill", "--model", folder, "alas <extra_id_0> yorick ", "--top", "3"]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    fillings = fill_spans(model, tokenizer, "alas <extra_id_0> yorick", 3)
+    assert lines[0].split() == ["<extra_id_0>"] and [line.split()[-1] for line in lines[1:4]] == [
+        f"{filling.probability:.1%}" for filling in fillings
+    ]
+    assert lines[-1] == visible(tokenizer.decode(fillings[0].ids, skip_special=True).strip())
+    assert lines[-1].startswith("alas") and lines[-1].endswith("yorick")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("alas ___ yorick ____ him\n"))
+    assert cli.main(["fill", "--model", folder]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["<extra_id_0>", "<extra_id_1>"] and len(lines) == 8
+    for text, message in (
+        ("alas poor", "the text has no gap (<extra_id_0> or ___), there is nothing to fill"),
+        ("alas [MASK]", "the text has [MASK], which is for a BERT or RoBERTa; a gap is <extra_id_0> or ___ here"),
+        ("alas <extra_id_77>", "the text has '<extra_id_77>', the tokenizer has <extra_id_0> to <extra_id_19>"),
+        ("<extra_id_1> a <extra_id_1>", "the text has <extra_id_1> 2 times, each gap needs one of its own"),
+        ("___ a " * 21, "the text has 21 gaps, the tokenizer has 20 sentinels for them"),
+    ):
+        assert message in fail("fill", "--model", folder, text)
+    assert "top is 0" in fail("fill", "--model", folder, "alas ___", "--top", "0")
+    pretrain("bert", name="bert")
+    for gap in ("<extra_id_0>", "___"):
+        assert f"the text has {gap}, which is for a T5; a mask is [MASK] here" in fail(
+            "fill", "--model", tmp_path / "bert", f"alas {gap} yorick"
+        )
 
 
 def test_fill_needs_a_masked_lm_head(run, tmp_path, fail):

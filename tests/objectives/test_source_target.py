@@ -85,6 +85,22 @@ def test_rate_and_mean_span_are_those_asked_for(rng, tokens):
         assert min(map(len, spans)) >= 1
 
 
+def test_rows_of_their_own_shares_have_the_same_in_the_mean(rng, tokens):
+    objective = SpanCorruption(SentinelPieces([str(i) for i in range(300)], 40), 100, mask_rate=0.25, varied=True)
+    sentinels, counts = objective.tokenizer.sentinel_ids, []
+    for _ in range(8):
+        batch = objective.draw(tokens, 50, rng)
+        counts += [(len(target) - len(spans_of(target, sentinels)), len(spans_of(target, sentinels)))
+                   for _, target in rows(batch)]  # fmt: skip
+        assert {len(restored(*row, sentinels)) for row in rows(batch)} == {100}
+    corrupted, spans = np.array(counts).T
+    assert corrupted.mean() == pytest.approx(25, rel=0.1)
+    assert corrupted.min() < 3 and corrupted.max() > 47 and np.std(corrupted) == pytest.approx(50 / 12**0.5, rel=0.1)
+    assert corrupted.sum() / spans.sum() == pytest.approx(3, rel=0.1)
+    plain = SpanCorruption(objective.tokenizer, 100)
+    assert [*map(list, rows(next(plain.walk(tokens, 9))))] == [*map(list, rows(next(objective.walk(tokens, 9))))]
+
+
 def test_special_tokens_stay_and_cut_spans(rng, tokens):
     tokens[::4] = rng.choice([EOS, UNK, PAD, VOCAB - 3], len(tokens[::4]))
     batch = SpanCorruption(TOKENIZER, 40, mask_rate=0.4).draw(tokens, 60, rng)
@@ -205,6 +221,9 @@ def test_show_is_what_a_batch_has():
         ({"mask_rate": -0.1}, "mask rate is -0.1"),
         ({"mean_span": 0.5}, "mean span is 0.5, it must be a number of at least 1"),
         ({"mask_rate": 0.9, "mean_span": 1.0}, "36 spans in a row of 40 tokens have no text between them"),
+        ({"mask_rate": 0.5, "varied": True}, "twice the mask rate, which a row of its own may have, is 1.0"),
+        ({"varied": 1}, "varied is 1, it must be true or false"),
+        ({"mask_rate": 0.3, "varied": True, "mean_span": 2.0}, "9 sentinels, a mask rate of 0.6 in spans of 2.0"),
         ({"length": 1}, "sequence length is 1, it must be a whole number of at least 2"),
         ({"length": 400}, "9 sentinels, a mask rate of 0.15 in spans of 3.0 needs 20 in a row of 400 tokens"),
         ({"mask_rate": 0.5, "mean_span": 2.0}, "9 sentinels, a mask rate of 0.5 in spans of 2.0 needs 10 in"),
