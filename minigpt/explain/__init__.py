@@ -52,10 +52,15 @@ def config_of_folder(directory):
 def overview():
     """A line a family: name, what it is compared with, lines, sizes."""
     rows = [
-        (name, f"{len(sum(lines_of(family), ()))} lines against {family.against}", ", ".join(family.sizes))
+        (name, f"{len(sum(lines_of(family), ()))} lines against {family.against}", some(list(family.sizes)))
         for name, family in FAMILIES.items()
     ]
     return "\n".join([*text_table(rows, left=(0, 1, 2)), "", "minigpt explain FAMILY shows one of them"])
+
+
+def some(names, n=4):
+    """Names in a line, the first n where there are more."""
+    return ", ".join(names if len(names) <= n else [*names[:n], "..."])
 
 
 def page():

@@ -79,6 +79,22 @@ def test_gradients_of_recomputed_stacks_have_the_same_bits(lean, row, rng, take_
         model.backward(logits, cache)
 
 
+@every(FIRST)
+def test_what_no_backward_follows_keeps_nothing_of_two_stacks(row, rng, monkeypatch):
+    model, kept = random_model(row, rng), []
+    batch, encode = pair_batch(model, rng), type(model).encode
+    monkeypatch.setattr(
+        type(model), "encode", lambda *args, keep, **more: kept.append(keep) or encode(*args, keep=keep, **more)
+    )
+    model.logits(*inputs(batch))
+    model.loss(batch)
+    model.loss_terms(batch)
+    model.generate(batch["ids"], 2)
+    assert kept == ["nothing"] * 4
+    model.loss_and_grads(batch)
+    assert kept[4:] == ["activations"]
+
+
 @every()
 def test_loss_of_two_stacks_is_the_mean_of_what_forward_gives(row, rng):
     model = random_model(row, rng)
