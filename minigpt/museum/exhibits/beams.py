@@ -2,6 +2,7 @@
 
 from minigpt.museum.planting import Edit, other
 from minigpt.museum.search_oracles import beam_search_by_loops, beams_cached, t5_beams_cached
+from minigpt.museum.two_stack_checks import t5_gradients
 
 BY_LOOPS = "oracle: all texts in loops"
 EXHIBITS = [
@@ -51,6 +52,6 @@ EXHIBITS = [
         Edit("layers.cross_attention", "beside", "q.reshape(sources, K, H, T, D).swapaxes(1, 2)",
              "q.reshape(K, sources, H, T, D).transpose(1, 2, 0, 3, 4)"),
         "invariance: cached = uncached", t5_beams_cached, "texts",
-        "right for one source at a time; in a batch sentences are mixed up",
+        "right for one source at a time; in a batch sentences are mixed up", t5_gradients,
     ),
 ]  # fmt: skip
