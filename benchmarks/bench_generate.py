@@ -79,8 +79,8 @@ def child(side, size):
 class Side:
     """A side in a process of its own."""
 
-    def __init__(self, side, size):
-        command = [sys.executable, "-m", "benchmarks.bench_generate", CHILD, side, size]
+    def __init__(self, side, size, module="benchmarks.bench_generate"):
+        command = [sys.executable, "-m", module, CHILD, side, size]
         self.side = side
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
