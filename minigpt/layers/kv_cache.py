@@ -43,29 +43,28 @@ class KVCache:
         not copied; for another number of rows the buffers are taken anew.
         """
         keys, values, (B, _, size, _) = self.keys, self.values, self.keys.shape
-        if len(origins) == B:
-            moved = np.flatnonzero(origins != np.arange(B))
-        else:
-            moved = np.arange(len(origins))
+        if len(origins) != B:
             self.take(len(origins), size)
-        self.copy(moved, keys, values, origins[moved])
+            moved = np.arange(len(origins))
+        else:
+            moved = np.flatnonzero(origins != np.arange(B))
+            if np.isin(origins[moved], moved).any():  # a row is written over that another one still wants
+                keys, values = keys.copy(), values.copy()
+        filled = slice(self.length)
+        for i, origin in zip(moved.tolist(), origins[moved].tolist()):  # 97 us against 155 with an array of indices
+            self.keys[i, :, filled], self.values[i, :, filled] = keys[origin, :, filled], values[origin, :, filled]
 
     def make_room(self, size):
         """Have room for `size` tokens, in buffers taken anew."""
-        keys, values = self.keys, self.values
+        keys, values = self.filled()
         self.take(len(keys), size)
-        self.copy(slice(None), keys, values, slice(None))
+        self.keys[:, :, : self.length], self.values[:, :, : self.length] = keys, values
 
     def take(self, batch, size):
-        """New buffers of the same kind."""
+        """New buffers of the same kind, for as many tokens as there were."""
         length, (_, H, _, D) = self.length, self.keys.shape
         self.__init__(batch, H, size, D, self.keys.dtype)
         self.length = length
-
-    def copy(self, rows, keys, values, origins):
-        """Fill rows with what other buffers, or these, have in the rows `origins`."""
-        self.keys[rows, :, : self.length] = keys[origins, :, : self.length]
-        self.values[rows, :, : self.length] = values[origins, :, : self.length]
 
     def filled(self):
         """Views of the keys and values so far, (B, H, length, D) each."""

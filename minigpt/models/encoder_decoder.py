@@ -42,8 +42,11 @@ class EncoderDecoderModel(Model):
     A family gives `wire`, with `encoder` and `decoder`, two lists of blocks, and `head` among its
     layers; `encode` and `decode`, everything below the head, and their backwards; and what stands
     between decoder and logits, `head_forward` and `head_backward`. Its config has vocab_size,
-    pad_token_id and decoder_start_token_id. Texts may have any length.
+    pad_token_id and decoder_start_token_id. Texts may have any length. One that is wired as
+    FastT5Decoder expects names it.
     """
+
+    fast_decoder = None  # or models.fast_seq2seq.FastT5Decoder
 
     def encode(self, ids, key_mask=None, rng=None, *, keep="activations"):
         """Read the source, without checks: ids (B, S), key_mask (B, S) bool, False at padding ->

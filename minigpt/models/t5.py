@@ -30,6 +30,7 @@ from minigpt.layers.recompute import RecomputedCache
 from minigpt.layers.shared import Shared, SharedGradients
 from minigpt.models.base import count_parameters
 from minigpt.models.encoder_decoder import EncoderDecoderModel
+from minigpt.models.fast_seq2seq import FastT5Decoder
 from minigpt.ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from minigpt.ops.embedding import EmbeddingCache
 from minigpt.ops.normalization import RMSNormCache
@@ -137,6 +138,7 @@ class T5(EncoderDecoderModel):
     """
 
     model_type, config_class = "t5", T5Config
+    fast_decoder = FastT5Decoder
 
     @staticmethod
     def wire(config):

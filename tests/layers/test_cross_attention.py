@@ -129,3 +129,23 @@ def test_cross_attentions_parameters_say_their_spread():
     assert stds() == [0.02, 0.02, 0.02]
     assert stds(std=0.3) == [0.3, 0.3, 0.02]
     assert stds(std=0.3, q_std=0.1, residual_std=0.5) == [0.1, 0.3, 0.5]
+
+
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("padded", [True, False])
+def test_rows_side_by_side_share_a_memory(padded, T, rng):
+    """As if the memory stood there once for each of them."""
+    sources, K, S, C = 2, 3, 4, 6
+    layer = CrossAttention("cross", C, 2, memory_channels=5)
+    p = random_store(layer, rng)
+    x, memory = rng.standard_normal((sources * K, T, C)), rng.standard_normal((sources, S, 5))
+    mask = np.array([[1, 1, 1, 0], [0, 1, 1, 1]], bool) if padded else None
+    repeated = Shared(memory=memory.repeat(K, axis=0), memory_mask=None if mask is None else mask.repeat(K, axis=0))
+    expected, cache = layer.forward(p, x, shared=repeated)
+    kv = layer.kv_cache(sources, S, np.float64)
+    for _ in range(2):  # the keys and values computed, and there already
+        y, shared_cache = layer.forward(p, x, shared=Shared(memory=memory, memory_mask=mask), kv=kv)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
+    assert kv.keys.shape[0] == sources
+    weights = shared_cache.weights.reshape(sources, 2, K, T, S).swapaxes(1, 2).reshape(sources * K, 2, T, S)
+    np.testing.assert_allclose(weights, cache.weights, rtol=0, atol=1e-13)

@@ -9,8 +9,10 @@ import pytest
 from small_gpt import small_gpt
 
 from minigpt import GPT, GPTNeo, GPTNeoConfig
+from minigpt.layers import Linear
+from minigpt.layers.store import Store
 from minigpt.models import fast_decoding
-from minigpt.models.fast_decoding import FastDecoder, few_rows_product
+from minigpt.models.fast_decoding import FastDecoder, FastLinear, few_rows_product
 from minigpt.models.generation import CachedLogits, decoder
 from minigpt.observe import Observer, observing
 from minigpt.ops.attend import attend
@@ -185,6 +187,7 @@ def test_few_rows_product(B, C, V, threads, rng, monkeypatch):
     a table smaller than a block.
     """
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", B * C * 3)
+    monkeypatch.setattr(fast_decoding, "ONE_CORE", 0)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: threads)
     x, table = rng.standard_normal((B, C)), rng.standard_normal((V, C))
     np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
@@ -203,12 +206,40 @@ def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatc
         multiply(x, blocks, out)
 
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", one_thread)
+    monkeypatch.setattr(fast_decoding, "ONE_CORE", 99)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: 2)
     monkeypatch.setattr(fast_decoding, "matmul", slow)
     x, table = rng.standard_normal((2, 5)), rng.standard_normal((20, 5))
     np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
     half = 20 // n // 2
     assert shapes == [(half, 5, n), (5, 20 % n), (half, 5, n)]
+    shapes.clear()
+    monkeypatch.setattr(fast_decoding, "ONE_CORE", 100)  # a table that one thread reads as fast
+    np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
+    assert shapes == [(20 // n, 5, n), (5, 20 % n)]
+
+
+@pytest.mark.parametrize(("rows", "as_it_lies", "one_core", "parts"), [
+    (3, 3 * 7 * 32, 7 * 80, [32, 32, 16]),
+    (3, 3 * 7 * 80 - 1, 7 * 80, [64, 16]),
+    (3, 3 * 7 * 96, 7 * 80, [80]),  # small enough
+    (3, 3 * 7 * 31, 7 * 80, [80]),  # too narrow a part to be worth it
+    (3, 3 * 7 * 32, 7 * 80 - 1, [80]),  # a matrix that all cores had better read
+    (33, 33 * 7 * 32, 7 * 80, [80]),
+    (1, 7 * 32, 7 * 80, [80]),
+])  # fmt: skip
+@pytest.mark.parametrize("bias", [True, False])
+def test_fast_linear_cuts_large_matrices_into_columns(rows, as_it_lies, one_core, parts, bias, rng, monkeypatch):
+    monkeypatch.setattr(fast_decoding, "AS_IT_LIES", as_it_lies)
+    monkeypatch.setattr(fast_decoding, "ONE_CORE", one_core)
+    linear = Linear("l", 7, 80, bias=bias)
+    p = Store.initialised(linear.parameters(), 0, np.float64)
+    p.vector[:] = rng.standard_normal(p.vector.size)
+    shape, x = (() if rows == 1 else (rows,)), rng.standard_normal((rows, 7))
+    fast = FastLinear(p, linear, np.empty((*shape, 80)))
+    assert [part.shape[1] for part, _ in fast.parts or [(p["l.weight"], None)]] == parts
+    expected, _ = linear.forward(p, x)
+    np.testing.assert_allclose(fast(x.reshape(*shape, 7)).reshape(rows, 80), expected, rtol=1e-13, atol=1e-13)
 
 
 def test_a_token_takes_the_form_of_attention_that_makes_no_arrays(rng, monkeypatch):
@@ -220,7 +251,7 @@ def test_a_token_takes_the_form_of_attention_that_makes_no_arrays(rng, monkeypat
     assert calls == [4]  # of the prompt's first block; of the second, nothing but keys and values
 
 
-@pytest.mark.parametrize(("rows", "used"), [(1, False), (2, True), (16, True), (17, False)])
+@pytest.mark.parametrize(("rows", "used"), [(1, False), (2, True), (32, True), (33, False)])
 def test_few_rows_product_is_for_few_rows_and_a_large_table(rows, used, rng, monkeypatch):
     calls = []
     monkeypatch.setattr(fast_decoding, "few_rows_product", lambda x, m: calls.append(len(x)) or x @ m)

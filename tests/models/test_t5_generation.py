@@ -12,6 +12,8 @@ from lifted_casts import lift_casts
 from minigpt import T5, MinigptError, T5Config
 from minigpt.layers import cross_attention
 from minigpt.models import seq2seq
+from minigpt.models.fast_seq2seq import FastT5Decoder
+from minigpt.models.seq2seq import CachedTarget, UncachedTarget
 
 V, S, START, PAD, STOP = 19, 7, 2, 3, 13
 SIZES = {"vocab_size": V, "d_model": 10, "d_kv": 6, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2}
@@ -90,6 +92,40 @@ def test_generate_with_cache_is_that_without(version, settings, rng, monkeypatch
     ragged = model.generate([row[keep == 1] for row, keep in zip(ids, mask)], 12, **settings)
     np.testing.assert_array_equal(found, ragged)
     np.testing.assert_array_equal(found, model.generate(ids, 12, attention_mask=mask, **settings))
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-12), (np.float32, 1e-4)])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_fast_decoders_logits_are_the_plain_ones(version, dtype, limit, rng, monkeypatch):
+    """Of one source and of several, with padding and without, as rows multiply, move, and are left
+    out, and as the buffers grow; and the keys and values that they leave behind.
+    """
+    monkeypatch.setattr(seq2seq, "ROOM", 4)
+    model, (ids, mask) = small_t5(rng, version).astype(dtype), sources(rng)
+    for rows, padding in ((slice(0, 1), False), (slice(0, 1), True), (slice(5), True)):
+        memory, _ = model.encode(ids[rows], mask[rows] == 1 if padding else None)
+        given = model, memory, (mask[rows] == 1 if padding else None)
+        M, fast, texts = len(memory), CachedTarget(*given), np.full((len(memory), 1), START)
+        with monkeypatch.context() as patch:
+            patch.setattr(T5, "fast_decoder", None)
+            plain = CachedTarget(*given)
+            plain(list(texts))
+        uncached, fast_logits = UncachedTarget(*given), fast(list(texts))
+        assert np.abs(fast_logits - uncached(list(texts))).max() <= limit * np.abs(fast_logits).max()
+        for origins in (None, np.arange(M).repeat(3), None, None, np.arange(3 * M) // 3 * 3, np.arange(3 * M)[::-1] % 3
+                        + np.arange(3 * M) // 3 * 3, None, np.arange(3), None, None):  # fmt: skip
+            texts = texts if origins is None else texts[origins]
+            texts = np.append(texts, rng.integers(0, V, (len(texts), 1)), axis=1)
+            logits, expected = (target(list(texts), origins) for target in (fast, uncached))
+            assert logits.dtype == dtype and logits.shape == (len(texts), V)
+            assert np.abs(logits - expected).max() <= limit * np.abs(expected).max()
+            with monkeypatch.context() as patch:
+                patch.setattr(T5, "fast_decoder", None)
+                plain(list(texts), origins)
+            for ours, theirs in zip(fast.state.kv, plain.state.kv, strict=True):
+                for one, other in zip(ours.filled(), theirs.filled()):
+                    np.testing.assert_allclose(one, other, rtol=limit, atol=limit * 10)
+        assert fast.state.room == 16 and type(fast.next_logits) is FastT5Decoder is not type(plain.next_logits)
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
