@@ -3,7 +3,10 @@ on the way, so that nothing of a tensor's size is taken beside the model.
 
 Measured at 124M parameters: numbers of a Linear, (out, in), turned into ours at once take 2.3 to
 3.4 ns each, in blocks that are first copied to rows of another length 0.7 to 0.8 ns. Rows whose
-addresses lie a power of two apart share a few lines of the cache.
+addresses lie a power of two apart share a few lines of the cache. Within the cache turning takes
+0.3 ns; the rest is memory that is read and written in pieces. Blocks of other shapes, a second one
+from which whole rows are written, pread in place of the map, and MADV_SEQUENTIAL, MADV_HUGEPAGE and
+MADV_POPULATE_READ on it were tried: none was faster.
 """
 
 from concurrent.futures import ThreadPoolExecutor

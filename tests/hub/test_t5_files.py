@@ -192,7 +192,28 @@ def test_tensors_that_do_not_fit_are_named(change, message, tmp_path, rng):
     refuses(export(small_t5(rng), tmp_path, change), message)
 
 
+def test_a_head_beside_a_token_table_under_another_name(tmp_path, rng):
+    """It is untied, and scaled as the config says."""
+    model, said = small_t5(rng, tie_embeddings=False, scale_decoder_outputs=True), []
+    export(model, tmp_path, lambda t: t | {ALIASES[1]: t.pop("shared.weight")})
+    assert_equal_numbers(minigpt.from_huggingface(tmp_path, say=said.append), model)
+    assert said == []
+    export(model, tmp_path, lambda t: t | {"lm_head.weight": t["shared.weight"].copy()})
+    again = minigpt.from_huggingface(tmp_path, say=silent)  # a head that is the table, whatever the config says
+    assert again.config.tie_embeddings and again.config.output_scale == 6**-0.5
+
+
 # What a config says
+
+
+def test_what_a_config_leaves_out_is_as_in_theirs(tmp_path, rng):
+    changes = {"d_kv": 64, "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "dropout": 0.1}
+    model = small_t5(rng, **changes)
+    minigpt.to_huggingface(model, tmp_path)
+    of_values(tmp_path, "d_kv", "relative_attention_num_buckets", "relative_attention_max_distance", "dropout_rate")
+    of_values(tmp_path, "layer_norm_epsilon", "num_decoder_layers", "feed_forward_proj", "pad_token_id", "eos_token_id")
+    assert_equal_numbers(minigpt.from_huggingface(tmp_path, say=silent), model)
+    assert T5Config(vocab_size=13).layer_norm_epsilon == 1e-6
 
 
 @pytest.mark.parametrize(
