@@ -35,6 +35,7 @@ TESTED = (  # what, how near, and where: file and function below tests/
      "ladder/test_golden.py::test_logits_loss_and_every_gradient"),
     ("... of the encoders", "1e-10",
      "ladder/test_golden_encoders.py::test_outputs_loss_and_every_gradient_of_an_encoder"),
+    ("... of T5", "1e-10", "ladder/test_golden_t5.py::test_logits_loss_and_every_gradient_of_t5"),
     ("Decoders: every gradient by the complex step, with dropout", "1e-13", "models/test_families.py::test_gradients"),
     ("Encoders: the same, every head, padded", "1e-13", "models/test_encoders.py::test_gradients_of_encoders"),
     ("T5: the same, padded in source and target", "1e-13",

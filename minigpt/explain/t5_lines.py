@@ -324,6 +324,14 @@ HEAD = (
         "T5: initial weights of queries as those of keys",
     ),
     Line(
+        "learning rate",
+        "one for all matrices",
+        "of the queries 1 / sqrt(D) of it, as their weights are smaller by that",
+        "an optimiser's step has a length of its own, whatever the gradient's: it is multiplied by the rate",
+        "layers.attention.query_rate",
+        "T5: queries learn as fast as keys",
+    ),
+    Line(
         "cached positions",
         "a new token's place is its row of wpe",
         "in decoding the newest of S tokens has bias[h, 0, s] = weight[bucket(s - (S - 1)), h]",

@@ -167,3 +167,19 @@ def t5_initial_weights():
         "keys and values": ([k.std(), v.std()], [32**-0.5] * 2),
         "heads": (p["encoder.h.1.attn.c_proj.weight"].std(), 48**-0.5),
     }
+
+
+@compared()
+def queries_learn_slowly():
+    """How far one step of AdamW moves queries, keys and values where all gradients are 1: the
+    queries by D^-1/2 of the others.
+    """
+    from minigpt.optim import AdamW
+
+    model = random_family("t5", num_layers=1)
+    before, ones = model.store.vector.copy(), model.store.like(np.ones(model.num_parameters))
+    AdamW(model.store, lr=0.1, weight_decay=0.0).step(model.store, ones)
+    moved = model.store.like(before - model.store.vector)
+    q, k, v = np.split(moved["decoder.h.0.attn.c_attn.weight"], 3, axis=1)
+    cross, D = moved["decoder.h.0.cross.q_attn.weight"], model.config.d_kv
+    return {"self-attention": (q / k, D**-0.5 * v / k), "cross-attention": (cross[0, 0], D**-0.5 * k[0, 0])}

@@ -6,6 +6,7 @@ from minigpt.museum.two_stack_checks import (
     decoding_is_forward,
     gated_t5_gradients,
     golden_t5_losses,
+    queries_learn_slowly,
     source_padding,
     t5_gradients,
     t5_initial_weights,
@@ -144,6 +145,13 @@ BLOCKS = [
         Edit("models.t5", "T5.wire", "(C * D) ** -0.5", "C**-0.5"),
         "golden: T5's initial deviations", t5_initial_weights, "queries",
         "scores start sqrt(D) times too large: attention is one-hot from the first step", t5_gradients,
+    ),
+    other(
+        "T5: queries learn as fast as keys",
+        Edit("layers.attention", "query_rate", "head_channels**-0.5 / scale", "1.0"),
+        "oracle: a step by its rates", queries_learn_slowly, "self-attention, cross-attention",
+        "learns, until attention saturates: a step moves the small matrix of queries as far as a large one",
+        t5_gradients,
     ),
 ]  # fmt: skip
 HEAD = [
