@@ -48,5 +48,5 @@ def run(args):
     rows = -(-args.batch_size // workers.threads)
     loss, measures = measure(model, objective, tokens, rows=rows, workers=workers, text_bytes=len(text.encode("utf-8")))
     print(f"text: {one_line(corpus.source)}, SHA-256 {corpus.sha256}")
-    print(f"{measures['bits_per_byte']:.4f} bits a byte, whatever the tokens")
+    print(f"{measures['bits_per_byte']:.4f} bits per byte, whatever the tokens")
     print(f"{args.split} loss {loss:.4f}")

@@ -84,7 +84,7 @@ def run(args):
     say(f"\n{visible(trainer.sample(500))}\n")
     read_more = command_line(PROGRAM, "generate", "--model", out / BEST)
     say(f"loss curve: {one_line(out / LOSS_CURVE)}; to read more: {visible(read_more)}")
-    say(f"{trainer.measures['bits_per_byte']:.4f} bits a byte, whatever the tokens")
+    say(f"{trainer.measures['bits_per_byte']:.4f} bits per byte, whatever the tokens")
     if verdict := trainer.judge():
         say(f"the loss is {verdict}")
     say(f"validation loss {loss:.4f}")

@@ -59,11 +59,11 @@ def next_sentence_accuracy(model, batches, workers):
 
 
 def described(measures):
-    """Measures in words, behind a loss: ", 2.3411 bits a byte" or " (masked lm 4.1, ...)"."""
+    """Measures in words, behind a loss: ", 2.3411 bits per byte" or " (masked lm 4.1, ...)"."""
     measures = dict(measures)
     bits = measures.pop("bits_per_byte", None)
     parts = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items())
-    return (f" ({parts})" if parts else "") + ("" if bits is None else f", {bits:.4f} bits a byte")
+    return (f" ({parts})" if parts else "") + ("" if bits is None else f", {bits:.4f} bits per byte")
 
 
 def uniform_loss(objective, vocab_size):

@@ -30,7 +30,7 @@ def test_a_gpt_trains_on_pieces_is_resumed_evaluated_and_writes(run, tmp_path, t
     bits = row["val_loss"] / math.log(2) * len(tokenizer.encode(held_out)) / len(held_out.encode("utf-8"))
     assert row["bits_per_byte"] == pytest.approx(bits)
     assert printed.splitlines()[-2:] == [
-        f"{bits:.4f} bits a byte, whatever the tokens",
+        f"{bits:.4f} bits per byte, whatever the tokens",
         f"validation loss {row['val_loss']:.4f}",
     ]
     run(*pieces, steps=3, out=tmp_path / "half")
@@ -57,7 +57,7 @@ def test_tokens_of_a_run_stay_what_they_are(run, tmp_path):
     assert "vocab_size" in run("--tokenizer", "bpe", "--vocab-size", 9, code=2).err
 
 
-def test_characters_have_bits_a_byte_as_well(run, tmp_path, text):
+def test_characters_have_bits_per_byte_as_well(run, tmp_path, text):
     run(steps=2)
     row = last_row(tmp_path / "run")
     assert row["bits_per_byte"] == pytest.approx(row["val_loss"] / math.log(2))  # all of them ASCII

@@ -106,7 +106,7 @@ def test_bits_per_byte_are_nats_per_byte_over_log_2(rng):
     loss, found = measure(model, objective, tokens, rows=3, workers=Workers(1), text_bytes=531)
     assert loss == evaluate(model, objective.walk(tokens, 3), Workers(1)) == found["masked_lm"]
     assert found["bits_per_byte"] == pytest.approx(loss / math.log(2) * 200 / 531)
-    assert described({"bits_per_byte": 2.5}) == ", 2.5000 bits a byte"
+    assert described({"bits_per_byte": 2.5}) == ", 2.5000 bits per byte"
     assert described({}) == ""
 
 
