@@ -33,7 +33,7 @@ class Tokenizer:
     vocab_size = 0  # how many tokens there are
     template = Template()  # what stands around a text
     cut_before = " \n"  # a text may be cut in two before these, behind something else, and encoded in parts
-    max_length = None  # tokens that a sentence encoder's texts are cut to, where its folder says so
+    max_length = None  # tokens that a model's texts are cut to, where its folder says so
     roles = {}  # role -> the special token that has it  # noqa: RUF012 nobody writes into it
 
     def encode(self, text, special=False):

@@ -37,7 +37,7 @@ from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import read_json, read_text
 from minigpt.tokenizers.base import Stream, checked_ids
-from minigpt.tokenizers.bpe_files import GPT2, ROBERTA, around_roberta, parse_merges, read_bpe
+from minigpt.tokenizers.bpe_files import ANY_CLASS, GPT2, ROBERTA, around_roberta, config_of, parse_merges, read_bpe
 from minigpt.tokenizers.bpe_training import learn_bpe
 from minigpt.tokenizers.byte_level import ALPHABET, CHARACTERS, blocks, to_bytes, to_characters, words  # noqa: F401
 from minigpt.tokenizers.pieces import PieceTokenizer, checked_vocab, with_more
@@ -224,7 +224,10 @@ class BPETokenizer(PieceTokenizer):
         """name -> text of the files that `save` writes."""
         merges = "".join(f"{a} {b}\n" for a, b in self.merges)
         older = (json.dumps(self.model_vocab, ensure_ascii=False), f"#version: 0.2\n{merges}")
-        return super().files() | dict(zip(self.FILES, older))
+        files = super().files()
+        config = json.loads(files["tokenizer_config.json"]) | config_of(self)
+        files["tokenizer_config.json"] = json.dumps(config, indent=1)
+        return files | dict(zip(self.FILES, older))
 
     def check_config(self, config):
         """MinigptError where a tokenizer_config.json disagrees, of a class that goes by it."""
@@ -249,7 +252,8 @@ class BPETokenizer(PieceTokenizer):
         vocab, merges = (directory / name for name in cls.FILES)
         values = read_json(vocab)
         ids, name = checked_vocab(values), config and config.text("tokenizer_class", default=None)
-        roberta = name.startswith("Roberta") if name else "<s>" in ids and "</s>" in ids
+        said = name and name not in ANY_CLASS
+        roberta = name.startswith("Roberta") if said else "<s>" in ids and "</s>" in ids
         tokens = with_more([], [*tokens, *(token for token in (ROBERTA if roberta else GPT2) if token in ids)], ids)
         prefix = bool(config) and bool(config.flag("add_prefix_space", default=False))
         try:

@@ -2,6 +2,8 @@
 
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
+from minigpt.tokenizers.added import AddedToken
+from minigpt.tokenizers.base import ROLES
 from minigpt.tokenizers.pieces import component, read_vocab
 from minigpt.tokenizers.templates import roberta_processing
 
@@ -15,6 +17,7 @@ COMPUTED = {  # settings of a model in tokenizer.json that change what it does -
     "fuse_unk": (False,),
     "byte_fallback": (False,),
 }
+ANY_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # of transformers: those that tokenizer.json alone makes
 LEVEL_KEYS = ("add_prefix_space", "trim_offsets", "use_regex")  # of the components that are called ByteLevel
 
 
@@ -49,6 +52,24 @@ def around_roberta(vocab, roles, add_prefix_space):
     if cls not in vocab or sep not in vocab:
         return None
     return roberta_processing((cls, vocab[cls]), (sep, vocab[sep]), add_prefix_space)
+
+
+def config_of(tokenizer):
+    """What tokenizer_config.json says of a BPETokenizer alone: the class is RobertaTokenizer where
+    that, which reads vocabulary, merges and special tokens, is the same one.
+    """
+    roles, prefix = tokenizer.roles, tokenizer.add_prefix_space
+    config = {"add_prefix_space": prefix}
+    if not ({*ROLES} <= roles.keys() and {*roles.values()} <= tokenizer.added.by_content.keys()):
+        return config
+    mask = tokenizer.added.by_content[roles["mask"]]
+    plain = {AddedToken(token, tokenizer.vocab[token]) for token in roles.values()} - {mask._replace(lstrip=False)}
+    around = around_roberta(tokenizer.vocab, roles, prefix)
+    same = {*tokenizer.added.tokens} == plain | {mask} and tokenizer.template.source == around
+    if not same or tokenizer.ignore_merges or not tokenizer.use_regex:
+        return config
+    flags = {key: value for key, value in mask._asdict().items() if key != "id"}
+    return config | {"tokenizer_class": "RobertaTokenizer", "mask_token": {"__type": "AddedToken"} | flags}
 
 
 def read_merges(model):

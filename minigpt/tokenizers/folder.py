@@ -15,6 +15,7 @@ from minigpt.tokenizers.base import FILE, ROLES
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 SENTENCES = "sentence_bert_config.json"  # of sentence-transformers
+LONGEST = 1 << 40  # tokens; transformers writes 10**30 where there is no limit
 EXTRA = ("additional_special_tokens", "extra_special_tokens")  # lists of special tokens without a role
 
 
@@ -41,13 +42,16 @@ def model_type(model, kinds):
 
 def read_folder(directory, kinds):
     """The tokenizer in a folder: of tokenizer.json, else of vocab.json and merges.txt, else of
-    vocab.txt, with the max_length of a sentence encoder; kinds: type of the model -> class. Missing
+    vocab.txt, with the max_length that other files give; kinds: type of the model -> class. Missing
     where there is none of these, MinigptError where one is damaged.
     """
     directory = Path(directory)
     tokenizer = read_files(directory, kinds)
-    with contextlib.suppress(Missing):
-        tokenizer.max_length = read_json(directory / SENTENCES).whole("max_seq_length", at_least=1, default=None)
+    for name, key in ((CONFIG, "model_max_length"), (SENTENCES, "max_seq_length")):  # the second one is right
+        with contextlib.suppress(Missing):
+            limit = read_json(directory / name).whole(key, at_least=1, default=None)
+            if limit is not None:
+                tokenizer.max_length = None if limit > LONGEST else limit
     return tokenizer
 
 

@@ -236,6 +236,8 @@ class PieceTokenizer(Tokenizer):
         config = {"tokenizer_class": self.tokenizer_class}
         config |= {f"{role}_token": self.roles[role] for role in ROLES if role in self.roles}
         config |= {"clean_up_tokenization_spaces": False}
+        if self.max_length is not None:
+            config["model_max_length"] = self.max_length
         return {"tokenizer.json": self.to_json(), "tokenizer_config.json": json.dumps(config, indent=1)}
 
 

@@ -166,6 +166,7 @@ def test_post_processors_pairs_and_truncation_as_theirs(tokenizers, tmp_path, pr
         values = json.loads(theirs.to_str()) | {"post_processor": None}
         theirs = tokenizers.Tokenizer.from_str(json.dumps(values))
     theirs.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").unlink()  # of ROBERTA_LIKE
     ours = minigpt.load_tokenizer(tmp_path)
     for text, pair in itertools.product(TEXTS[:9], [None, *TEXTS[:4]]):
         for max_length in (None, 5, 8, 13):
@@ -213,6 +214,22 @@ def test_written_folders_load_in_auto_tokenizer(tokenizers, tmp_path, name, mode
     for text in TEXTS:
         assert np.array_equal(again.encode(text, special=True), ours.encode(text, special=True))
     assert again.roles == ours.roles
+
+
+def test_a_roberta_without_tokenizer_json_and_its_longest_text_are_read(tokenizers, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = BPETokenizer.train(TEXT, 420, ROBERTA)
+    tokenizer.max_length = 7
+    tokenizer.save(tmp_path)
+    for missing in (None, "tokenizer.json"):
+        if missing:
+            (tmp_path / missing).unlink()
+        theirs, ours = AutoTokenizer.from_pretrained(tmp_path), minigpt.load_tokenizer(tmp_path)
+        for text in TEXTS:
+            ids = theirs(text, truncation=True)["input_ids"]
+            assert ids == ours.encoding(text, max_length=ours.max_length).ids.tolist()
+            assert theirs(text)["input_ids"] == ours.encode(text, special=True).tolist()
 
 
 @pytest.mark.parametrize("name", ["GPT2Tokenizer", "RobertaTokenizer"])

@@ -10,11 +10,12 @@ import pytest
 from bpe_samples import GPT2_LIKE, PREFIXED, ROBERTA_LIKE, TEXTS
 
 import minigpt
-from minigpt import BPETokenizer, MinigptError, tokenizers
+from minigpt import BPETokenizer, MinigptError, WordPieceTokenizer, tokenizers
 from minigpt.tokenizers.templates import bert_template
 
 TOKEN = {"SpecialToken": {"id": "<s>", "type_id": 0}}
 A, B = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}
+WORDPIECE = WordPieceTokenizer.train(TEXTS, 200)
 SPECIAL = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
 LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 
@@ -207,6 +208,65 @@ def test_vocab_and_merges_are_read(tmp_path, tokenizer, line_end):
     assert read.roles == tokenizer.roles and read.template == tokenizer.template
     assert read.special_ids.tolist() == tokenizer.special_ids.tolist()
     assert np.array_equal(BPETokenizer.from_files(tmp_path / "vocab.json", merges).encode("one"), read.encode("one"))
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [GPT2_LIKE, ROBERTA_LIKE, PREFIXED, WORDPIECE], ids=["gpt2", "roberta", "prefixed", "bert"]
+)
+@pytest.mark.parametrize("any_class", [False, True])
+def test_folders_without_tokenizer_json_are_read(tmp_path, tokenizer, any_class):
+    """As other programs make them, and as earlier versions of this one wrote them."""
+    tokenizer.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (config["tokenizer_class"] == "RobertaTokenizer") == (tokenizer is ROBERTA_LIKE)
+    if any_class:
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    read = minigpt.load_tokenizer(tmp_path)
+    for text in TEXTS:
+        assert np.array_equal(read.encode(text, special=True), tokenizer.encode(text, special=True))
+    assert read.roles == tokenizer.roles and read.template == tokenizer.template
+
+
+def test_a_tokenizer_is_called_robertas_where_it_is_the_same():
+    def written(**changes):
+        around = changes.pop("around", ROBERTA_LIKE.template.source)
+        added = changes.pop("added", ROBERTA_LIKE.added.tokens)
+        made = BPETokenizer(
+            ROBERTA_LIKE.model_vocab, ROBERTA_LIKE.merges, added=added, post_processor=around, **changes
+        )
+        return json.loads(made.files()["tokenizer_config.json"])
+
+    assert written()["tokenizer_class"] == "RobertaTokenizer" and written()["mask_token"]["lstrip"] is True
+    plain = [token._replace(lstrip=False) for token in ROBERTA_LIKE.added.tokens]
+    assert written(added=plain)["tokenizer_class"] == "RobertaTokenizer"
+    others = [{"use_regex": False}, {"ignore_merges": True}, {"around": None}, {"roles": {"cls": "the"}}]
+    others += [{"added": plain[:-1]}, {"added": [plain[0]._replace(rstrip=True), *plain[1:]]}]
+    others += [{"added": [*plain[:-1], plain[-1]._replace(normalized=True)]}, {"add_prefix_space": True}]
+    others += [{"added": [*plain, plain[0]._replace(content="<new>", id=420)]}]
+    for changes in others:
+        assert written(**changes)["tokenizer_class"] == "PreTrainedTokenizerFast", changes
+
+
+@pytest.mark.parametrize("tokenizer", [GPT2_LIKE, WORDPIECE], ids=["gpt2", "bert"])
+def test_the_longest_text_is_written_and_read(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "any")
+    assert minigpt.load_tokenizer(tmp_path / "any").max_length is None
+    limited = minigpt.load_tokenizer(tmp_path / "any")
+    limited.max_length = 7
+    limited.save(tmp_path / "limited")
+    config = tmp_path / "limited" / "tokenizer_config.json"
+    assert json.loads(config.read_text())["model_max_length"] == 7
+    assert minigpt.load_tokenizer(tmp_path / "limited").max_length == 7
+    (tmp_path / "limited" / "sentence_bert_config.json").write_text('{"max_seq_length": 5}')
+    assert minigpt.load_tokenizer(tmp_path / "limited").max_length == 5  # of sentences
+    (tmp_path / "limited" / "sentence_bert_config.json").unlink()
+    config.write_text('{"model_max_length": 1000000000000000019884624838656}')
+    assert minigpt.load_tokenizer(tmp_path / "limited").max_length is None
+    config.write_text('{"model_max_length": "x"}')
+    with pytest.raises(MinigptError, match="model_max_length is 'x'"):
+        minigpt.load_tokenizer(tmp_path / "limited")
 
 
 def test_special_tokens_of_other_files_are_added(tmp_path):
