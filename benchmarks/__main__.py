@@ -59,6 +59,11 @@ RUNS = {
     "time-to-best": Run("Ten minutes", "bench_time_to_loss", ["--best", "--no-short", "--presets"], ["--steps", "20"]),
     "generate-small": Run("Decoding, small", "bench_generate", ["--size", "small"], ["--turns", "1"]),
     "generate-gpt2": Run("Decoding, GPT-2 124M", "bench_generate", ["--size", "gpt2"], ["--turns", "1"]),
+    "beams-t5": Run("Beam search, T5", "bench_beams", ["--size", "small"], ["--size", "tiny", "--turns", "1"]),
+    "beams-t5-small": Run(
+        "Beam search, T5 of t5-small's shape", "bench_beams", ["--size", "t5-small"], ["--size", "tiny", "--turns", "1"]
+    ),
+    "beams-gpt": Run("Beam search, GPT", "bench_beams", ["--size", "gpt"], ["--size", "tiny", "--turns", "1"]),
     "memory": Run("Memory", "bench_memory", [], ["--size", "small", "--turns", "1", "--steps", "1"]),
     "import": Run("Import", "bench_import", [], ["--turns", "2"]),
     "load": Run(

@@ -11,6 +11,7 @@ not for each of its beams.
 import json
 import statistics
 import sys
+import time
 
 import numpy as np
 
@@ -35,12 +36,12 @@ LIMIT = 2  # of transformers' tokens a second, with beams
 
 
 def ours(size):
-    """A function of ids (B, S) and settings that decodes with this library."""
+    """A function of ids (B, S), new tokens and beams that decodes with this library."""
     config = SIZES[size]
     model = (T5 if isinstance(config, T5Config) else GPT)(config)
 
-    def generate(ids, num_beams):
-        return model.generate(ids, NEW, temperature=0, stop=[], num_beams=num_beams)
+    def generate(ids, new, num_beams):
+        return model.generate(ids, new, temperature=0, stop=[], num_beams=num_beams)
 
     return generate
 
@@ -61,25 +62,27 @@ def theirs(size):
         config = transformers.GPT2Config(**{name: getattr(c, name) for name in names}, n_positions=c.block_size)
         model = transformers.GPT2LMHeadModel(config)
     model.eval().generation_config.eos_token_id = None
-    count = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "use_cache": True, "pad_token_id": 0}
+    given = {"do_sample": False, "use_cache": True, "pad_token_id": 0}
 
-    def generate(ids, num_beams):
-        ids = torch.as_tensor(ids)
+    def generate(ids, new, num_beams):
+        ids, count = torch.as_tensor(ids), {"max_new_tokens": new, "min_new_tokens": new}
         with torch.inference_mode():
-            return model.generate(ids, attention_mask=torch.ones_like(ids), num_beams=num_beams, **count).numpy()
+            return model.generate(
+                ids, attention_mask=torch.ones_like(ids), num_beams=num_beams, **count, **given
+            ).numpy()
 
     return generate
 
 
 def child(side, size):
-    """A side's process: for each line of JSON on its input, {ids, settings}, a line with the
+    """A side's process: for each line of JSON on its input, {ids, new, settings}, a line with the
     seconds that it took.
     """
     generate = (theirs if side == "transformers" else ours)(size)
     for line in sys.stdin:
         asked = json.loads(line)
         ids = np.array(asked["ids"])
-        print(json.dumps(common.timed(lambda: generate(ids, **asked["settings"]))), flush=True)  # noqa: B023
+        print(json.dumps(common.timed(lambda: generate(ids, asked["new"], **asked["settings"]))), flush=True)  # noqa: B023
 
 
 def measure(size, turns):
@@ -89,18 +92,22 @@ def measure(size, turns):
     sides, rows = {name: Side(name, size, "benchmarks.bench_beams") for name in names}, {}
     try:
         for what, (count, settings) in KINDS.items():
-            calls = {
-                name: lambda side=side: side.seconds(ids[:count], NEW, settings)  # noqa: B023
-                for name, side in sides.items()
-            }
-            rows[what] = {
-                "tokens": count * NEW,
-                "seconds": common.take_turns(calls, turns, warm_up=1),
-            }
+            rows[what] = {"tokens": count * NEW, "seconds": take_turns(sides, turns, ids[:count], settings)}
     finally:
         for side in sides.values():
             side.end()
     return {"size": size, "turns": turns, "rows": rows}
+
+
+def take_turns(sides, turns, ids, settings):
+    """Seconds of each side, turn by turn, each after a call that is not timed."""
+    seconds = {name: [] for name in sides}
+    for _ in range(turns):
+        for name, side in sides.items():
+            time.sleep(common.PAUSE)
+            side.seconds(ids, 8, settings)
+            seconds[name].append(side.seconds(ids, NEW, settings))
+    return seconds
 
 
 def times_as_fast(seconds):

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import (
+    bench_beams,
     bench_bert,
     bench_generate,
     bench_import,
@@ -323,7 +324,16 @@ def test_a_loss_never_reached_is_told():
 @pytest.mark.parametrize(
     "module",
     [
-        *(bench_generate, bench_import, bench_memory, bench_ops, bench_scale, bench_step, bench_time_to_loss),
+        *(
+            bench_beams,
+            bench_generate,
+            bench_import,
+            bench_memory,
+            bench_ops,
+            bench_scale,
+            bench_step,
+            bench_time_to_loss,
+        ),
         *(bench_tokenizers, bench_unigram, recipe),
     ],
 )
@@ -395,6 +405,22 @@ def test_decoding_in_a_process_of_its_own():
         side.seconds(np.array([[1]]), 1, bench_generate.GREEDY)
     side.end()
     assert bench_generate.gemv_rate(1 << 20, 1) > 0
+
+
+def test_beams_in_processes_of_their_own(monkeypatch, capsys):
+    monkeypatch.setattr(bench_beams.common, "without_torch", lambda: True)
+    monkeypatch.setattr(bench_beams.common, "PAUSE", 0)
+    monkeypatch.setattr(bench_beams, "NEW", 3)
+    assert bench_beams.main(["--size", "tiny", "--turns", "2"]) == 0
+    assert "| 4 beams, 8 texts | " in capsys.readouterr().out
+    seconds = {"minigpt": [1.0, 1.1, 0.9], "transformers": [2.5, 2.2, 1.8]}
+    rows = {what: {"tokens": 64, "seconds": seconds} for what in bench_beams.KINDS}
+    figures = {"size": "tiny", "turns": 3, "rows": rows}
+    found = bench_beams.targets(figures)
+    assert [(target.figure, target.met) for target in found] == [(2.0, True), (2.0, True), (2.0, None)]
+    columns, cells = bench_beams.table(figures)
+    assert len(columns) == len(cells[0]) and cells[0][:3] == ("4 beams", "64 tokens/s", "29 tokens/s")
+    assert "3 turns" in bench_beams.describe(figures)
 
 
 def test_tokenizer_targets():

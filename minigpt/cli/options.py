@@ -7,6 +7,8 @@ from pathlib import Path
 from minigpt import checkpoint
 from minigpt.errors import MinigptError
 from minigpt.models import load
+from minigpt.models.causal import CausalModel
+from minigpt.models.encoder_decoder import EncoderDecoderModel
 from minigpt.models.recipe_gpt import RecipeGPTConfig
 from minigpt.ops.activations import ACTIVATIONS
 
@@ -84,8 +86,12 @@ def find_model(directory):
 
 def check_causal(directory, model):
     """MinigptError for a model that does not continue texts."""
-    if not hasattr(model, "generate"):
-        raise MinigptError(f"{directory}: a {model.model_type} reads a text in both directions, it continues none")
+    if isinstance(model, CausalModel):
+        return
+    does = "reads a text in both directions"
+    if isinstance(model, EncoderDecoderModel):
+        does = "writes one text from another (minigpt translate, minigpt fill)"
+    raise MinigptError(f"{directory}: a {model.model_type} {does}, it continues none")
 
 
 def load_with_tokenizer(directory):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from lifted_casts import lift_casts
 
-from minigpt import T5, MinigptError, T5Config
+from minigpt import T5, MinigptError, T5Config, cli
 from minigpt.layers import cross_attention
 from minigpt.models import seq2seq
 from minigpt.models.fast_seq2seq import FastT5Decoder
 from minigpt.models.seq2seq import CachedTarget, UncachedTarget
+from minigpt.tokenizers import CharTokenizer
 
 V, S, START, PAD, STOP = 19, 7, 2, 3, 13
 SIZES = {"vocab_size": V, "d_model": 10, "d_kv": 6, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2}
@@ -195,6 +196,15 @@ def test_generate_error(settings, message, rng):
     with pytest.raises(MinigptError) as error:
         small_t5(rng).generate(**{"ids": [[4, 5], [6, 7]], "max_new_tokens": 3} | settings)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_commands_that_continue_a_text_name_those_for_two_stacks(tmp_path, capsys, rng):
+    small_t5(rng).save(tmp_path, CharTokenizer(list("abcdefghijklmnopqrs")))
+    for command in ("generate", "eval"):
+        assert cli.main([command, "--model", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "a t5 writes one text from another (minigpt translate, minigpt fill), it continues none" in error
+        assert error.count("\n") == 1
 
 
 @pytest.fixture
