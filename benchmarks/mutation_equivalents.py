@@ -18,6 +18,12 @@ WITH_BIAS = "*(() if bias is None else (bias,))"
 
 EQUIVALENT = {
     (
+        "models/encoder_decoder",
+        "EncoderDecoderModel.forward",
+        "blank = blank_rows(mask, decoder_mask)",
+        "blank_rows(mask, decoder_mask) -> blank_rows(decoder_mask, mask)",
+    ): "a row is blank by either mask, whichever comes first",
+    (
         "ops/relative",
         "relative_buckets",
         "log = np.log(np.maximum(far, exact).astype(np.float32) / exact)",

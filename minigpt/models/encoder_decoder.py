@@ -149,7 +149,6 @@ class EncoderDecoderModel(Model):
 
     def loss_forward(self, batch, rng=None, *, counts=None, keep="activations"):
         """loss and what its backward needs: -> loss, cache of forward, cache of the loss."""
-        check_rng(rng)
         batch = self.check_batch(batch)
         count = count_of("targets", batch["targets"], counts)
         inputs = [batch[name] for name in ("ids", "decoder_input_ids", "attention_mask", "decoder_attention_mask")]

@@ -333,14 +333,13 @@ def test_a_config_of_two_stacks_counts_its_parameters(row, rng):
 @every(FIRST)
 def test_a_random_batch_suits_two_stacks(row, rng):
     model = random_model(row, rng)
-    batch = model.random_batch(rng, 3, 8)
-    assert {name: x.shape for name, x in batch.items()} == {
-        "ids": (3, 8),
-        "attention_mask": (3, 8),
-        "targets": (3, 6),
-    }
-    np.testing.assert_array_equal(batch["attention_mask"], [[1] * 5 + [0] * 3, [1] * 8, [1] * 8])
+    batch = model.random_batch(rng, 3, 9)
+    shapes = {"ids": (3, 9), "attention_mask": (3, 9), "targets": (3, 6)}
+    assert {name: x.shape for name, x in batch.items()} == shapes
+    np.testing.assert_array_equal(batch["attention_mask"], [[1] * 5 + [0] * 4, [1] * 9, [1] * 9])
     np.testing.assert_array_equal(batch["targets"] == -100, [[False] * 4 + [True] * 2, [False] * 6, [False] * 6])
+    longer = model.random_batch(rng, 2, 12)["targets"]
+    np.testing.assert_array_equal(longer == -100, [[False] * 5 + [True] * 4, [False] * 9])
     assert np.isfinite(model.loss(batch)) and model.random_batch(rng)["ids"].shape == (2, 16)
     assert model.random_batch(rng, 2, 1)["targets"].shape == (2, 1) and model.loss(model.random_batch(rng, 2, 1)) > 0
     many = model.random_batch(rng, 300)
