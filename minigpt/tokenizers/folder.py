@@ -40,13 +40,14 @@ def model_type(model, kinds):
     return model.one_of("type", tuple(kinds))  # complains that it is missing
 
 
-def read_folder(directory, kinds):
+def read_folder(directory, kinds, older):
     """The tokenizer in a folder: of tokenizer.json, else of vocab.json and merges.txt, else of
-    vocab.txt, with the max_length that other files give; kinds: type of the model -> class. Missing
-    where there is none of these, MinigptError where one is damaged.
+    vocab.txt, else of spiece.model, with the max_length that other files give; kinds: type of the
+    model -> class; older: classes of the other files. Missing where there is none of these,
+    MinigptError where one is damaged.
     """
     directory = Path(directory)
-    tokenizer = read_files(directory, kinds)
+    tokenizer = read_files(directory, kinds, older)
     for name, key in ((CONFIG, "model_max_length"), (SENTENCES, "max_seq_length")):  # the second one is right
         with contextlib.suppress(Missing):
             limit = read_json(directory / name).whole(key, at_least=1, default=None)
@@ -55,7 +56,7 @@ def read_folder(directory, kinds):
     return tokenizer
 
 
-def read_files(directory, kinds):
+def read_files(directory, kinds, older):
     """read_folder, without the max_length."""
     config, named = read_special_tokens(directory)
     with contextlib.suppress(Missing):
@@ -63,11 +64,10 @@ def read_files(directory, kinds):
         if config is not None:
             tokenizer.check_config(config)
         return tokenizer
-    kinds = [kind for kind in kinds.values() if kind.FILES]
-    for kind in kinds:
-        if (directory / kind.FILES[0]).exists():
+    for kind in older:
+        if kind.is_in(directory):
             return kind.from_folder(directory, config, *named)
-    files = ", ".join(" and ".join(kind.FILES) for kind in kinds)
+    files = ", ".join(" and ".join(kind.FILES) for kind in older)
     raise Missing(f"{directory}: there is no tokenizer in it ({FILE}, {files} are missing)")
 
 

@@ -31,6 +31,7 @@ class Metaspace(NamedTuple):
     prepend_scheme: str = "always"  # which parts of a text get one before them, where they don't begin with one
     split: bool = True  # whether the text is cut before each
     whitespace_split: bool = False  # whether it is cut at white space before all that
+    replaces: bool = True  # whether spaces are replaced
 
     def words(self, text, first=1):
         """A text -> its words; first: how many of its characters stand at the very beginning.
@@ -49,7 +50,7 @@ class Metaspace(NamedTuple):
 
     def marked(self, text, first):
         """A text with the replacement for its spaces, and one before it."""
-        text = text.replace(" ", self.replacement)
+        text = text.replace(" ", self.replacement) if self.replaces else text
         wanted = self.prepend_scheme == "always" or (self.prepend_scheme == "first" and first)
         return self.replacement + text if wanted and text and not text.startswith(self.replacement) else text
 
@@ -90,10 +91,15 @@ KEYS = ("replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep")
 PRE_TOKENIZERS = {"Metaspace": KEYS, "Sequence": ("pretokenizers",)}
 
 
+NOTHING = Metaspace(MARK, "never", split=False, replaces=False)  # a text as it is
+
+
 def metaspace_from(source):
-    """The Metaspace of a pre_tokenizer of tokenizer.json, a dict. MinigptError names what isn't
-    computed.
+    """The Metaspace of a pre_tokenizer of tokenizer.json, a dict or None. MinigptError names what
+    isn't computed.
     """
+    if source is None:
+        return NOTHING
     section = Values(source, "pre_tokenizer")
     name = section.one_of("type", tuple(PRE_TOKENIZERS))
     section.refuse_unknown({"type", *PRE_TOKENIZERS[name]})

@@ -226,6 +226,11 @@ class PieceTokenizer(Tokenizer):
             text = str(error)
             raise MinigptError(text if text.startswith(str(values.where)) else f"{values.where}: {text}") from None
 
+    @classmethod
+    def is_in(cls, directory):
+        """Whether a folder has its older files."""
+        return bool(cls.FILES) and (directory / cls.FILES[0]).exists()
+
     def check_config(self, config):
         """MinigptError where files.Values of a tokenizer_config.json want another tokenizer than
         the tokenizer.json beside it.

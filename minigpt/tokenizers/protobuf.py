@@ -36,14 +36,17 @@ def fields(data, where):
     """
     at, size = 0, len(data)
     while at < size:
-        key, at = varint(data, at, where)
+        key, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at, where)  # most are one byte
         number, wire = key >> 3, key & 7
         if not 0 < number < 1 << 29:
             raise MinigptError(f"{where}: a field at byte {at:,} has the number {number}")
         if wire == VARINT:
             value, at = varint(data, at, where)
         elif wire in (EIGHT, FOUR, BYTES):
-            length, at = varint(data, at, where) if wire == BYTES else ({EIGHT: 8, FOUR: 4}[wire], at)
+            if wire != BYTES:
+                length = 8 if wire == EIGHT else 4
+            else:
+                length, at = varint(data, at, where)
             if length > size - at:
                 raise MinigptError(f"{where}: field {number} has {length:,} bytes, {size - at:,} are left")
             value, at = data[at : at + length], at + length

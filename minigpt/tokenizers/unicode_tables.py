@@ -49,6 +49,14 @@ NEVER_COMPATIBLE = """
 1FBF0-1FBF9
 """
 
+# Marks that begin a grapheme of their own in `tokenizers`, whose Unicode (17) doesn't know them;
+# and marks of that one, which Unicode 16, and `regex` of 2024, doesn't know.
+NEVER_JOINING = """
+5C8-5C9 B53-B54 1ADE-1ADF 1AEC-1AF0 10ECB-10ECF 10EF0-10EF9 11DF0 1D127-1D128 1D250-1D252
+1D25B-1D25C 1D25F 1D280-1D281
+"""
+JOINING_LATE = "1ACF-1ADD 1AE0-1AEB 10EFA-10EFB 11B60-11B67 1E6E3 1E6E6 1E6EE-1E6EF 1E6F5"
+
 LETTERS_NEVER_TAKEN_APART = "105C9 105E4 11382-113CB 16D67-16D6A"  # of these, which are no marks
 
 # Lower case of letters that Python 3.11 doesn't know (Unicode 14).
@@ -61,6 +69,19 @@ WHITE_SPACE = "9-D 20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"
 
 # Blocks of Chinese characters, as BERT lists them
 CHINESE = "3400-4DBF 4E00-9FFF F900-FAFF 20000-2A6DF 2A700-2B81F 2B920-2CEAF 2F800-2FA1F"
+
+
+def code_points(ranges):
+    """Ranges of code points -> all of them, a list.
+
+    >>> code_points("9-B 20")
+    [9, 10, 11, 32]
+    """
+    found = []
+    for part in ranges.split():
+        first, _, last = part.partition("-")
+        found += range(int(first, 16), int(last or first, 16) + 1)
+    return found
 
 
 def in_class(ranges):

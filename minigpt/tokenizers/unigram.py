@@ -32,30 +32,31 @@ for "▁" and bytes.
 """
 
 import functools
-import re
 from array import array
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import islice, pairwise
 
 import numpy as np
 
 from minigpt.checks import flag, shortened, whole
 from minigpt.errors import MinigptError
+from minigpt.tokenizers.basic import blocks
 from minigpt.tokenizers.decoders import BYTE, Decoding, DecodingStream, decoder_from
-from minigpt.tokenizers.metaspace import cutter, metaspace_from
+from minigpt.tokenizers.many_words import FEW, LONGEST, MANY, Cut, cut_words, make_trie
+from minigpt.tokenizers.metaspace import metaspace_from
 from minigpt.tokenizers.normalizers import Strip, align, normalize, normalizer_from
 from minigpt.tokenizers.pieces import PieceTokenizer
 from minigpt.tokenizers.unigram_files import BYTES, METASPACE, T5_SPECIAL, checked_pieces, learn_unigram, read_unigram
+from minigpt.tokenizers.viterbi import best_cut, independent, table, whole_text
 
 UNKNOWN_PENALTY = 10.0  # below the least score of all pieces
-MOST_INNER = 1000  # characters before a mark within a piece: of more, a text is not cut
-CACHED_WORDS, CACHED_LENGTH = 1 << 17, 100  # words remembered, and characters of the longest
+CACHED_WORDS, CACHED_LENGTH = 1 << 16, 100  # words remembered, and characters of the longest
 
 
 class UnigramTokenizer(PieceTokenizer):
     """Unigram, see the top of this file."""
 
     kind, model_type = "unigram", "Unigram"
+    float_code = "d"  # of an array: the floats that the scores of a text that is not cut are added in
 
     def __init__(self, vocab, *, unk_id=None, byte_fallback=False, normalizer=None, pre_tokenizer=METASPACE,
                  decoder=METASPACE, added=(), post_processor=None, roles=None):  # fmt: skip
@@ -78,13 +79,18 @@ class UnigramTokenizer(PieceTokenizer):
             self.roles.pop("sep", None)  # T5's </s> ends a text, and nothing more
         if byte_fallback and (missing := [byte for byte in BYTES if byte not in ids]):
             raise MinigptError(f"byte_fallback is true, the piece {missing[0]} is missing")
-        # Special tokens are found before, or are text like any other
-        special = {token.content for token in self.added.tokens if token.special}
-        scores = {piece: score for piece, score in self.pieces_and_scores if piece not in special}
-        unknown = min(score for _, score in self.pieces_and_scores) - UNKNOWN_PENALTY
+        scores, unknown = self.lattice()
         self._table = table(scores, unknown)
         self._cut = independent(scores, self.metaspace.replacement)
-        self._cache = WordCache(self.word_bytes)
+        self._cache = {}  # word -> Cut, of one encode and the next
+
+    def lattice(self):
+        """piece -> score of those that a text is cut into, and an unknown character's. Special
+        tokens are none of them: they are found before, or are text like any other.
+        """
+        special = {token.content for token in self.added.tokens if token.special}
+        scores = {piece: score for piece, score in self.pieces_and_scores if piece not in special}
+        return scores, min(score for _, score in self.pieces_and_scores) - UNKNOWN_PENALTY
 
     # Text to ids
 
@@ -111,23 +117,75 @@ class UnigramTokenizer(PieceTokenizer):
 
     def segment_ids(self, text, first=0):
         """Ids of a normalised text without added tokens, (N,) int64."""
-        words = self.metaspace.words(text, first)
+        ids = [np.zeros(0, np.int64)]
         if self.metaspace.split:
-            return np.frombuffer(b"".join(map(self._cache.__getitem__, words)), np.int64)
-        return np.concatenate([np.zeros(0, np.int64), *map(self.long_ids, words)])
+            for i, block in enumerate(blocks(text)):  # of a long text all words would take much memory
+                words = self.metaspace.words(block, 0 if i else first)
+                found = self.cuts_of(words)
+                ids.append(np.frombuffer(b"".join([found[word].ids for word in words]), np.int64))
+        else:
+            ids += map(self.uncut_ids, self.metaspace.words(text, first))
+        return np.concatenate(ids)
 
-    def long_ids(self, text):
-        """The same of a part of it that was not cut into words."""
-        ids = np.frombuffer(b"".join(map(self._cache.__getitem__, self._cut(text))), np.int64)
+    def uncut_ids(self, text):
+        """Ids of a text that is not cut into words, (N,) int64."""
+        parts = self._cut(text)
+        found = self.cuts_of(parts)
+        cuts = [found[part] for part in parts]
+        ids = [cut.ids for cut in cuts]
+        for at, ends in whole_text(parts, cuts, self._table, self.float_code).items():
+            ids[at] = self.id_bytes(parts[at], ends)
+        ids = np.frombuffer(b"".join(ids), np.int64)
         if self.unknown is None or self.byte_fallback or len(ids) < 2:
             return ids
         return ids[np.append(True, (ids[1:] != self.unknown) | (ids[:-1] != self.unknown))]
 
-    def word_pieces(self, word):
-        """One word -> [(id, start, end)], where in the word the piece stands."""
+    def cuts_of(self, words):
+        """Words -> {word: Cut}. Other threads may use the cache too, so what is needed here is in a
+        dict of its own.
+        """
+        cache, found, missing = self._cache, {}, []
+        for word in set(words):
+            cut = cache.get(word)
+            if cut is None:
+                missing.append(word)
+            else:
+                found[word] = cut
+        new = self.cut_all(missing)
+        if len(cache) + len(new) > CACHED_WORDS:
+            self._cache = cache = {}
+        cache |= islice(((word, cut) for word, cut in new.items() if len(word) <= CACHED_LENGTH), CACHED_WORDS)
+        return found | new
+
+    def cut_all(self, words):
+        """Different words -> {word: Cut}."""
+        short = [word for word in words if len(word) <= LONGEST]
+        new = {}
+        for i in range(0, len(short) if len(short) >= FEW else 0, MANY):
+            some = short[i : i + MANY]
+            cuts, unknown = cut_words(some, self._trie)
+            for at, ends in unknown.items():
+                cuts[at] = cuts[at]._replace(ids=self.id_bytes(some[at], ends))
+            new |= zip(some, cuts)
+        for word in words if len(new) < len(words) else ():
+            if word not in new:
+                best = best_cut(word, self._table)
+                new[word] = Cut(self.id_bytes(word, best.ends), best.scores, best.total, best.gap)
+        return new
+
+    @functools.cached_property
+    def _trie(self):
+        return make_trie(self._table.scores, self.model_vocab, self._table.unknown)
+
+    def id_bytes(self, word, ends):
+        """Ids of one word, and where its pieces end -> ids as bytes of int64."""
+        return array("q", [i for i, *_ in self.word_pieces(word, ends)]).tobytes()
+
+    def word_pieces(self, word, ends):
+        """One word, and where its pieces end -> [(id, start, end)]: where in it each stands."""
         ids, scores, unknown, found = self.model_vocab, self._table.scores, self.unknown, []
         held = None  # where the unknown characters begin that come together
-        for start, end in pairwise([0, *best_ends(word, self._table)]):
+        for start, end in pairwise([0, *ends]):
             i = ids[word[start:end]] if word[start:end] in scores else unknown
             if i == unknown:
                 held = start if held is None else held
@@ -137,10 +195,6 @@ class UnigramTokenizer(PieceTokenizer):
                 held = None
             found.append((i, start, end))
         return found if held is None else found + self.unknown_pieces(word, held, len(word))
-
-    def word_bytes(self, word):
-        """Ids of one word, as bytes of int64."""
-        return array("q", [i for i, *_ in self.word_pieces(word)]).tobytes()
 
     def unknown_pieces(self, word, start, end):
         """The same of characters without a piece, word[start:end]."""
@@ -158,8 +212,8 @@ class UnigramTokenizer(PieceTokenizer):
         ids, spans = [], []
         for word, begin, end in self.metaspace.places(text, first):
             at, known = begin - (len(word) - (end - begin)), len(ids)  # one before, of a replacement put there
-            for part in [word] if self.metaspace.split else self._cut(word):
-                for i, start, stop in self.word_pieces(part):
+            for part, ends in self.cut_word(word):
+                for i, start, stop in self.word_pieces(part, ends):
                     if len(ids) > known and i == ids[-1] == self.unknown:
                         spans[-1] = spans[-1][0], at + stop
                     else:
@@ -167,6 +221,15 @@ class UnigramTokenizer(PieceTokenizer):
                         spans.append((max(at + start, begin), max(at + stop, begin + 1)))
                 at += len(part)
         return ids, spans
+
+    def cut_word(self, word):
+        """A word, or a text that is not cut into words -> [(part of it, where its pieces end)]."""
+        if self.metaspace.split:
+            return [(word, best_cut(word, self._table).ends)]
+        parts = self._cut(word)
+        found = self.cuts_of(parts)
+        anew = whole_text(parts, [found[part] for part in parts], self._table, self.float_code)
+        return [(part, anew[at] if at in anew else best_cut(part, self._table).ends) for at, part in enumerate(parts)]
 
     @property
     def sentinel_ids(self):
@@ -240,24 +303,6 @@ class UnigramTokenizer(PieceTokenizer):
         return cls(**learn_unigram(text, vocab_size, special_tokens, extra_ids, **settings))
 
 
-class WordCache(dict):
-    """word -> its ids as bytes, made where they are missing; emptied when it is full. Threads may
-    share it: what they find or write in it is always right.
-    """
-
-    def __init__(self, make):
-        super().__init__()
-        self.make = make
-
-    def __missing__(self, word):
-        ids = self.make(word)
-        if len(word) <= CACHED_LENGTH:
-            if len(self) >= CACHED_WORDS:
-                self.clear()
-            self[word] = ids
-        return ids
-
-
 # Viterbi
 
 
@@ -274,64 +319,3 @@ def steps(text, scores):
         ]
         best.append(max(ways, key=lambda way: way[1]))
         yield f"{' '.join(best[-1][0])} {best[-1][1]}"
-
-
-class Table(NamedTuple):
-    """Pieces and scores, as best_ends needs them."""
-
-    scores: dict  # piece -> score
-    lengths: dict  # the first two characters of pieces -> how long these are, rising
-    unknown: float  # score of a character that is no piece
-
-
-def table(scores, unknown):
-    """The Table of piece -> score."""
-    lengths = {}
-    for piece in scores:
-        if len(piece) > 1:
-            lengths.setdefault(piece[:2], set()).add(len(piece))
-    return Table(scores, {start: tuple(sorted(found)) for start, found in lengths.items()}, unknown)
-
-
-def best_ends(text, table):
-    """Where the pieces end that a text is best made of, a list. Of two ways as good as each other
-    it is the one whose last piece is longer, as in `tokenizers`.
-    """
-    size = len(text)
-    best, start_of = [-np.inf] * (size + 1), [0] * (size + 1)
-    best[0] = 0.0
-    score_of, lengths_of, unknown = table.scores.get, table.lengths.get, table.unknown
-    for start in range(size):
-        here = best[start]
-        score = here + score_of(text[start], unknown)
-        if score > best[start + 1]:
-            best[start + 1], start_of[start + 1] = score, start
-        for length in lengths_of(text[start : start + 2], ()):
-            end = start + length
-            if end > size:
-                break
-            if (score := score_of(text[start:end])) is not None and (score := score + here) > best[end]:
-                best[end], start_of[end] = score, start
-    ends = []
-    while size:
-        ends.append(size)
-        size = start_of[size]
-    return ends[::-1]
-
-
-def whole_text(text):
-    """A text as its only part."""
-    return [text]
-
-
-def independent(pieces, mark):
-    """What cuts a text into parts that no piece crosses, a function: before each mark, except
-    behind characters that some piece has before one.
-    """
-    inner = {c for piece in pieces for c, after in pairwise(piece) if after == mark}
-    if not inner:
-        return cutter(mark).findall
-    if len(inner) > MOST_INNER:
-        return whole_text
-    found = re.compile(f"(?<=[^{re.escape(''.join(sorted(inner)))}])(?={re.escape(mark)})")
-    return found.split

@@ -46,8 +46,6 @@ def read_unigram(values, model):
     for key in ("normalizer", "pre_tokenizer", "decoder"):
         section = values.section(key, default=None)
         arguments[key] = None if section is None else dict(section.items())
-    if arguments["pre_tokenizer"] is None:
-        raise MinigptError(f"{values.where}: pre_tokenizer is null, Unigram is computed with Metaspace alone")
     return checked_pieces(pieces, where), arguments
 
 
