@@ -191,7 +191,8 @@ class SentencePieceTokenizer(UnigramTokenizer):
         """name -> text or bytes of the files that `save` writes: sentencepiece's own, and what
         `transformers` has to know beside it.
         """
-        config = {f"{role}_token": self.roles[role] for role in ROLES if role in self.roles}
+        config = json.loads(super().files()["tokenizer_config.json"])
+        del config["tokenizer_class"]
         if self.t5:
             config |= {"tokenizer_class": "T5Tokenizer", "extra_ids": self.extra_ids}
         return {"spiece.model": self.data, "tokenizer_config.json": json.dumps(config, indent=1)}
