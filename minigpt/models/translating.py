@@ -10,10 +10,8 @@ import numpy as np
 from minigpt.checks import whole
 from minigpt.errors import MinigptError
 
-ROWS = 64  # texts that are translated at a time
 
-
-def translate(model, tokenizer, texts, *, prefix="", max_new_tokens=100, rows=ROWS, **options):
+def translate(model, tokenizer, texts, *, prefix="", max_new_tokens=100, rows=64, **options):
     """What the model writes for each text -> list of str, in the order of the texts.
 
     prefix: stands before each text and says what is to be done with it, where the model was trained

@@ -51,6 +51,21 @@ def test_texts_are_translated_in_their_order_whatever_stands_beside_them(model, 
     assert translate(model, tokenizer, TEXTS, prefix="nl: ", max_new_tokens=7) == prefixed != expected
 
 
+def test_texts_of_about_one_length_come_together(model, tokenizer, monkeypatch):
+    calls = []
+
+    def generate(ids, max_new_tokens, temperature, attention_mask):
+        calls.append((ids.shape, max_new_tokens, temperature, int(attention_mask.sum())))
+        return np.zeros((len(ids), 1), np.int64)
+
+    monkeypatch.setattr(model, "generate", generate)
+    translate(model, tokenizer, ["een twee", "een", "drie"] * 22)
+    assert calls == [((64, 3), 100, 0, 2 * 44 + 3 * 20), ((2, 3), 100, 0, 3 * 2)]
+    calls.clear()
+    translate(model, tokenizer, ["een twee", "een", "drie", "one", "two one one"], rows=2, max_new_tokens=9)
+    assert [shape for shape, *_ in calls] == [(2, 2), (2, 3), (1, 4)]
+
+
 def test_beams_reach_generate(model, tokenizer):
     ids = np.append(tokenizer.encode("drie twee"), 1)[None]
     options = {"num_beams": 3, "length_penalty": 2.0, "max_new_tokens": 5}
@@ -62,6 +77,7 @@ def test_what_is_written_ends_at_its_end(tokenizer):
     assert text_of(tokenizer, np.array([0, 3, 4, 1, 5, 1])) == "een twee"
     assert text_of(tokenizer, np.array([0, 3, 0, 2, 4])) == "een twee"
     assert text_of(tokenizer, np.array([0])) == ""
+    assert text_of(tokenizer, np.array([5, 3, 1])) == "een"  # whatever it began with
 
 
 def test_rows_are_padded_on_the_right():
@@ -83,6 +99,8 @@ def test_models_and_tokenizers_that_translate_nothing_are_named(model, tokenizer
     gpt = minigpt.GPT(minigpt.GPTConfig(13, 8, 1, 1, 4))
     with pytest.raises(MinigptError, match="the model is a gpt, translating needs one of two stacks, such as t5"):
         translate(gpt, tokenizer, ["een"])
+    with pytest.raises(MinigptError, match="the model is a gpt, translating needs one of two stacks"):
+        cross_attention(gpt, tokenizer, "een", "one")
     with pytest.raises(MinigptError, match="the tokenizer has no token that fills a row"):
         translate(model, minigpt.CharTokenizer("abc"), ["a"])
     with pytest.raises(MinigptError, match="rows is 0"):
