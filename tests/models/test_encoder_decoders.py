@@ -10,7 +10,9 @@ from families import ENCODER_DECODERS, FAMILIES, VOCABULARY, pair_batch, random_
 
 import minigpt
 from minigpt import MinigptError
+from minigpt.models import seq2seq
 from minigpt.models.encoder_decoder import shift_right
+from minigpt.models.generation import DecodingState
 from minigpt.objectives import Batch
 from minigpt.observe import Observer, observing
 
@@ -93,6 +95,21 @@ def test_what_no_backward_follows_keeps_nothing_of_two_stacks(row, rng, monkeypa
     assert kept == ["nothing"] * 4
     model.loss_and_grads(batch)
     assert kept[4:] == ["activations"]
+
+
+@every(FIRST)
+def test_room_for_a_target_is_doubled(row, rng, monkeypatch):
+    """A token more each time would copy all before it each time."""
+    sizes, make_room = [], DecodingState.make_room
+    monkeypatch.setattr(seq2seq, "ROOM", 3)
+    monkeypatch.setattr(DecodingState, "make_room", lambda self, size: sizes.append(size) or make_room(self, size))
+    model = random_model(row, rng)
+    kept, computed = (
+        model.generate(rng.integers(0, VOCABULARY, (B, S)), 20, stop=[], seed=1, use_cache=use_cache)
+        for rng, use_cache in ((np.random.default_rng(2), True), (np.random.default_rng(2), False))
+    )
+    np.testing.assert_array_equal(kept, computed)
+    assert sizes == [6, 12, 24]
 
 
 @every()
