@@ -3,6 +3,7 @@
 Shapes: B texts, V vocabulary.
 """
 
+import functools
 import itertools
 import math
 
@@ -11,6 +12,7 @@ import numpy as np
 from minigpt.museum.checks import random_batch, random_model
 from minigpt.museum.families import batch_for, random_family
 from minigpt.museum.oracles import compared
+from minigpt.museum.planting import replaced
 
 STOP, V, LONGEST = 0, 3, 3
 
@@ -77,12 +79,19 @@ def beams_cached():
 
 
 @compared(limit=0)
-def t5_beams_cached():
-    """Texts that a T5 writes of several sources, with keys and values kept and without."""
+def t5_beams_cached(fast=True):
+    """Texts that a T5 writes of several sources, with keys and values kept and without; fast: by
+    the fast path, or by the layers themselves.
+    """
     model = random_family("t5", num_layers=1)
     batch = batch_for(model)
     settings = {"attention_mask": batch["attention_mask"], "num_beams": 3, "stop": []}
-    return {"texts": tuple(model.generate(batch["ids"], 4, use_cache=kept, **settings) for kept in (True, False))}
+    with replaced(type(model), "fast_decoder", type(model).fast_decoder if fast else None):
+        found = [model.generate(batch["ids"], 5, use_cache=kept, **settings) for kept in (True, False)]
+    return {"texts": tuple(found)}
+
+
+t5_beams_cached_by_layers = functools.partial(t5_beams_cached, fast=False)
 
 
 @compared()

@@ -1,7 +1,12 @@
 """Mistakes planted in beam search and in what it keeps of the texts."""
 
 from minigpt.museum.planting import Edit, other
-from minigpt.museum.search_oracles import beam_search_by_loops, beams_cached, t5_beams_cached
+from minigpt.museum.search_oracles import (
+    beam_search_by_loops,
+    beams_cached,
+    t5_beams_cached,
+    t5_beams_cached_by_layers,
+)
 from minigpt.museum.two_stack_checks import t5_gradients
 
 BY_LOOPS = "oracle: all texts in loops"
@@ -51,7 +56,21 @@ EXHIBITS = [
         "beam search: beams of one source read the memories of all",
         Edit("layers.cross_attention", "beside", "q.reshape(sources, K, H, T, D).swapaxes(1, 2)",
              "q.reshape(K, sources, H, T, D).transpose(1, 2, 0, 3, 4)"),
-        "invariance: cached = uncached", t5_beams_cached, "texts",
+        "invariance: cached = uncached", t5_beams_cached_by_layers, "texts",
         "right for one source at a time; in a batch sentences are mixed up", t5_gradients,
+    ),
+    other(
+        "beam search: on the fast path, beams of one source read the memories of all",
+        Edit("models.fast_seq2seq", "FastCrossAttention.__init__", "rows.reshape(M, K, H, D).swapaxes(1, 2)",
+             "rows.reshape(K, M, H, D).transpose(1, 2, 0, 3)"),
+        "invariance: cached = uncached", t5_beams_cached, "texts",
+        "right for one source at a time; in a batch sentences are mixed up",
+    ),
+    other(
+        "fast decoding: the relative bias of the oldest tokens for the newest",
+        Edit("models.fast_seq2seq", "FastT5Decoder.__call__", "self.state.room - self.state.length - 1 :",
+             ": self.state.length + 1"),
+        "invariance: cached = uncached", t5_beams_cached, "texts",
+        "trains well; what is generated is worse than the loss promises: far tokens seem near, and near ones far",
     ),
 ]  # fmt: skip
