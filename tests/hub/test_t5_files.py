@@ -316,7 +316,8 @@ def test_an_encoder_alone_is_refused_before_its_tensors_are_counted(tmp_path, rn
 def test_keys_of_a_real_t5_say_nothing_and_others_are_told(tmp_path, rng):
     minigpt.to_huggingface(small_t5(rng), tmp_path)
     rewrite(tmp_path, n_positions=512, output_past=True, initializer_factor=1.0, task_specific_params={"a": {}})
-    rewrite(tmp_path, classifier_dropout=0.0, is_decoder=False, use_cache=True, tokenizer_class="T5Tokenizer")
+    rewrite(tmp_path, classifier_dropout=0.0, is_decoder=False, use_cache=True, architectures=["T5WithLMHeadModel"])
+    rewrite(tmp_path, tokenizer_class="T5Tokenizer", torch_dtype="float32", dense_act_fn="relu")
     minigpt.from_huggingface(tmp_path, say=silent)
     rewrite(tmp_path, scalable_attention=True)
     said = []
