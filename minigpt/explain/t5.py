@@ -95,7 +95,7 @@ TOKENIZER = (
         "byte-level BPE: pairs are merged, in the order in which they were learned",
         "Unigram: of all ways to cut a word the one with the largest sum of log p, by Viterbi's algorithm",
         "none: a row of wte learns what its piece is, however the piece was found",
-        "tokenizers.unigram.best_ends",
+        "tokenizers.viterbi.best_cut",
         "Unigram: the longest piece taken, not the best sum",
     ),
     Line(

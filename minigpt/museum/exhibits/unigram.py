@@ -3,24 +3,26 @@
 from minigpt.museum.planting import Edit, other
 from minigpt.museum.unigram_oracles import expectations_by_trying_all, useful_pieces, viterbi_by_trying_all
 
-UNIGRAM, LATTICE, TRAINING = "tokenizers.unigram", "tokenizers.unigram_lattice", "tokenizers.unigram_training"
+UNIGRAM, VITERBI = "tokenizers.unigram", "tokenizers.viterbi"
+LATTICE, TRAINING = "tokenizers.unigram_lattice", "tokenizers.unigram_training"
 CUTS = "oracle: all cuts of a word"
 EXHIBITS = [
     other(
         "Unigram: the longest piece taken, not the best sum",
-        Edit(UNIGRAM, "best_ends", "(score := score + here) > best[end]", "(score := score + here) > -np.inf"),
+        Edit(VITERBI, "best_cut", "score += here if (ahead := score - best[end]) > 0",
+             "score += here\n                if (ahead := score - best[end]) > -np.inf"),
         CUTS, viterbi_by_trying_all, "known, unknown",
         "more tokens, and others than the model was trained on; none with BPE's files, where it is no rule either",
     ),
     other(
         "Unigram: a piece's score without that of what is before it",
-        Edit(UNIGRAM, "best_ends", "(score := score + here) > best[end]", "score > best[end]"),
+        Edit(VITERBI, "best_cut", "score += here", "score += 0"),
         CUTS, viterbi_by_trying_all, "known, unknown",
         "long words fall into pieces whose last one is likely by itself",
     ),
     other(
         "Unigram: an unknown character likelier than any piece",
-        Edit(UNIGRAM, "best_ends", "score_of(text[start], unknown)", "score_of(text[start], 0.0)"),
+        Edit(VITERBI, "best_cut", "score_of(text[start], unknown)", "score_of(text[start], 0.0)"),
         CUTS, viterbi_by_trying_all, "unknown",
         "letters that are no pieces by themselves are <unk>, though the pieces around them would do",
     ),
