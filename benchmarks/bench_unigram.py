@@ -17,7 +17,7 @@ from collections import Counter
 from benchmarks.common import Target, count, parser, show, timed, write_json
 from minigpt.cli import guard
 from minigpt.data import plays, split_each, tiny_shakespeare
-from minigpt.tokenizers import unigram
+from minigpt.tokenizers import unigram, viterbi
 from minigpt.tokenizers.unigram_training import train_pieces
 
 SECONDS = {500: 5.0, 1000: 5.0, 8000: 10.0}  # pieces -> seconds that training may take
@@ -68,8 +68,8 @@ def tokenizers(text, size):
 
 def tokens(pieces, words):
     """How many pieces words are written with; words: word -> how often."""
-    best = unigram.table(dict(pieces), min(score for _, score in pieces) - unigram.UNKNOWN_PENALTY)
-    return sum(times * len(unigram.best_ends(word, best)) for word, times in words.items())
+    best = viterbi.table(dict(pieces), min(score for _, score in pieces) - unigram.UNKNOWN_PENALTY)
+    return sum(times * len(viterbi.best_cut(word, best).ends) for word, times in words.items())
 
 
 def measure(turns, sizes):

@@ -16,7 +16,6 @@ from tokenizers_oracle import tokenizers_oracle
 from minigpt.data import plays, split_each, tiny_shakespeare
 from minigpt.errors import MinigptError
 from minigpt.tokenizers import UnigramTokenizer
-from minigpt.tokenizers.unigram import best_ends, table
 from minigpt.tokenizers.unigram_files import T5_NORMALIZER, T5_PRE_TOKENIZER, count_words
 from minigpt.tokenizers.unigram_lattice import backward, forward, lattice_of
 from minigpt.tokenizers.unigram_training import (
@@ -30,6 +29,7 @@ from minigpt.tokenizers.unigram_training import (
     seed_pieces,
     train_pieces,
 )
+from minigpt.tokenizers.viterbi import best_cut, table
 
 TEXT = (
     "the cat sat on the mat and the rat ate the cat that sat there , then that mattered to the fat rats ; "
@@ -462,7 +462,7 @@ def test_train_refuses(settings, message):
 def held_out_tokens(pieces, words):
     """How many pieces words are written with: {word: count}."""
     best = table(dict(pieces), min(score for _, score in pieces) - 10)
-    return sum(count * len(best_ends(word, best)) for word, count in words.items())
+    return sum(count * len(best_cut(word, best).ends) for word, count in words.items())
 
 
 @pytest.mark.parity
