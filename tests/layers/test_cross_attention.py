@@ -149,3 +149,14 @@ def test_rows_side_by_side_share_a_memory(padded, T, rng):
     assert kv.keys.shape[0] == sources
     weights = shared_cache.weights.reshape(sources, 2, K, T, S).swapaxes(1, 2).reshape(sources * K, 2, T, S)
     np.testing.assert_allclose(weights, cache.weights, rtol=0, atol=1e-13)
+
+
+def test_rows_that_share_a_memory_read_it_as_if_each_had_its_own(rng):
+    """Three rows a memory, of several queries each."""
+    layer = CrossAttention("f", C, H, memory_channels=M)
+    p, x, memory = random_store(layer, rng), rng.standard_normal((3 * B, T, C)), rng.standard_normal((B, S, M))
+    kv = layer.kv_cache(B, S, np.float64)
+    layer.forward(p, x[::3], shared=Shared(memory=memory, memory_mask=memory_mask()), kv=kv)
+    shared, _ = layer.forward(p, x, shared=Shared(memory_mask=memory_mask()), kv=kv)
+    own = Shared(memory=memory.repeat(3, axis=0), memory_mask=memory_mask().repeat(3, axis=0))
+    np.testing.assert_allclose(shared, layer.forward(p, x, shared=own)[0], rtol=1e-12)

@@ -112,6 +112,27 @@ def test_room_for_a_target_is_doubled(row, rng, monkeypatch):
     assert sizes == [6, 12, 24]
 
 
+@every(FIRST)
+def test_several_texts_of_a_source_are_drawn_apart(row, rng):
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (B, S))
+    found = model.generate(ids, 6, stop=[], seed=1, num_return_sequences=2)
+    np.testing.assert_array_equal(found, model.generate(ids.repeat(2, axis=0), 6, stop=[], seed=1))
+    assert found.shape == (2 * B, 7) and (found[::2] != found[1::2]).any(axis=1).all()
+
+
+@every(FIRST)
+def test_repetition_penalty_counts_what_was_written(row, rng):
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (1, S))
+    target = [model.config.decoder_start_token_id]
+    for _ in range(6):
+        logits = model.logits(ids, [target])[0, -1]
+        for token in set(target):
+            logits[token] = logits[token] / 1.5 if logits[token] > 0 else logits[token] * 1.5
+        target.append(int(logits.argmax()))
+    assert model.generate(ids, 6, temperature=0, stop=[], repetition_penalty=1.5)[0].tolist() == target
+    assert model.generate(ids, 6, temperature=0, stop=[])[0].tolist() != target
+
+
 @every()
 def test_loss_of_two_stacks_is_the_mean_of_what_forward_gives(row, rng):
     model = random_model(row, rng)
