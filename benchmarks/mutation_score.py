@@ -57,6 +57,8 @@ LIKELY = {  # module -> a word of the test files that are its own, where these d
     "models/base": "families",
     "models/causal": "families",
     "models/inputs": "test_gpt.py",
+    "models/seq2seq": "t5_generation",
+    "models/fast_seq2seq": "t5_generation",
     "models/gpt": "test_gpt.py",
     "models/recipe_gpt": "families",
     "models/encoder": "test_encoders",

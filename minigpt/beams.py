@@ -103,7 +103,7 @@ def beam_search(next_logits, rows, max_new_tokens, beams):
             sums[:, 0] = 0
         sums, parents, tokens = best_candidates(log_p, sums, max(2, 1 + len(stops)) * K)
         parents += np.arange(0, len(text), K)[:, None]  # rows of text
-        ends = np.isin(tokens, stops) | (n == max_new_tokens)
+        ends = (tokens[:, :, None] == stops).any(axis=-1) | (n == max_new_tokens)
         for i in np.flatnonzero(ends[:, :K].any(axis=1)):
             here = np.flatnonzero(ends[i, :K])
             new = np.concatenate([text[parents[i, here], T:], tokens[i, here, None]], axis=1)

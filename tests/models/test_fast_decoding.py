@@ -187,7 +187,7 @@ def test_few_rows_product(B, C, V, threads, rng, monkeypatch):
     a table smaller than a block.
     """
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", B * C * 3)
-    monkeypatch.setattr(fast_decoding, "ONE_CORE", 0)
+    monkeypatch.setattr(fast_decoding, "QUICK", 0)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: threads)
     x, table = rng.standard_normal((B, C)), rng.standard_normal((V, C))
     np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
@@ -206,7 +206,7 @@ def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatc
         multiply(x, blocks, out)
 
     monkeypatch.setattr(fast_decoding, "ONE_THREAD", one_thread)
-    monkeypatch.setattr(fast_decoding, "ONE_CORE", 99)
+    monkeypatch.setattr(fast_decoding, "QUICK", 2 * 100 - 1)
     monkeypatch.setattr(fast_decoding, "usable_threads", lambda: 2)
     monkeypatch.setattr(fast_decoding, "matmul", slow)
     x, table = rng.standard_normal((2, 5)), rng.standard_normal((20, 5))
@@ -214,7 +214,7 @@ def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatc
     half = 20 // n // 2
     assert shapes == [(half, 5, n), (5, 20 % n), (half, 5, n)]
     shapes.clear()
-    monkeypatch.setattr(fast_decoding, "ONE_CORE", 100)  # a table that one thread reads as fast
+    monkeypatch.setattr(fast_decoding, "QUICK", 2 * 100)
     np.testing.assert_allclose(few_rows_product(x, table.T), x @ table.T, rtol=1e-13, atol=1e-13)
     assert shapes == [(20 // n, 5, n), (5, 20 % n)]
 
@@ -225,7 +225,8 @@ def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatc
     (3, 3 * 7 * 96, 7 * 80, [80]),  # small enough
     (3, 3 * 7 * 31, 7 * 80, [80]),  # too narrow a part to be worth it
     (3, 3 * 7 * 32, 7 * 80 - 1, [80]),  # a matrix that all cores had better read
-    (33, 33 * 7 * 32, 7 * 80, [80]),
+    (16, 16 * 7 * 32, 7 * 80, [32, 32, 16]),
+    (17, 17 * 7 * 32, 7 * 80, [80]),
     (1, 7 * 32, 7 * 80, [80]),
 ])  # fmt: skip
 @pytest.mark.parametrize("bias", [True, False])
