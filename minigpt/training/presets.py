@@ -70,6 +70,6 @@ SPANS = {"tokenizer_vocab_size": 500, "sequence_length": 32, "mask_rate": 0.35, 
 T5_MUON = MUON | {"batch_size": 32, "lr": 0.1, "muon_lr": 0.02, "warmup": 50, "weight_decay": 0.1}
 PRETRAINING_PRESETS = {family: {"quick": QUICK, "default": DEFAULT} for family in ("bert", "roberta")}
 PRETRAINING_PRESETS["t5"] = {
-    "quick": (T5_SIZES, SPANS, T5_MUON | {"steps": 800, "eval_interval": 400, "save_interval": 800}),
-    "default": (T5_SIZES, SPANS, T5_MUON | {"steps": 1800, "eval_interval": 450, "save_interval": 450}),
+    "quick": (T5_SIZES, SPANS, T5_MUON | {"steps": 700, "eval_interval": 350, "save_interval": 700}),
+    "default": (T5_SIZES, SPANS, T5_MUON | {"steps": 1600, "eval_interval": 400, "save_interval": 400}),
 }

@@ -88,14 +88,14 @@ def test_rate_and_mean_span_are_those_asked_for(rng, tokens):
 def test_rows_of_their_own_shares_have_the_same_in_the_mean(rng, tokens):
     objective = SpanCorruption(SentinelPieces([str(i) for i in range(300)], 40), 100, mask_rate=0.25, varied=True)
     sentinels, counts = objective.tokenizer.sentinel_ids, []
-    for _ in range(8):
-        batch = objective.draw(tokens, 50, rng)
+    for _ in range(3):
+        batch = objective.draw(tokens, 60, rng)
         counts += [(len(target) - len(spans_of(target, sentinels)), len(spans_of(target, sentinels)))
                    for _, target in rows(batch)]  # fmt: skip
         assert {len(restored(*row, sentinels)) for row in rows(batch)} == {100}
     corrupted, spans = np.array(counts).T
-    assert corrupted.mean() == pytest.approx(25, rel=0.1)
-    assert corrupted.min() < 3 and corrupted.max() > 47 and np.std(corrupted) == pytest.approx(50 / 12**0.5, rel=0.1)
+    assert corrupted.mean() == pytest.approx(25, rel=0.15)
+    assert corrupted.min() < 3 and corrupted.max() > 47 and np.std(corrupted) == pytest.approx(50 / 12**0.5, rel=0.15)
     assert corrupted.sum() / spans.sum() == pytest.approx(3, rel=0.1)
     plain = SpanCorruption(objective.tokenizer, 100)
     assert [*map(list, rows(next(plain.walk(tokens, 9))))] == [*map(list, rows(next(objective.walk(tokens, 9))))]

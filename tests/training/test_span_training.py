@@ -54,7 +54,7 @@ def test_a_stopped_run_of_two_stacks_ends_with_the_same_bits(tmp_path, kind):
 def test_threads_and_recomputation_change_no_bit_of_two_stacks(tmp_path):
     vectors = []
     for name, threads, recompute in (("a", 2, False), ("b", 1, False), ("c", 2, True)):
-        t = trainer(tmp_path / name, steps=3, recompute=recompute)
+        t = trainer(tmp_path / name, steps=2, recompute=recompute)
         t.threads, t.workers = threads, Workers(threads)
         t.run()
         vectors.append(t.model.store.vector)
