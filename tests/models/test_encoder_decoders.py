@@ -447,3 +447,21 @@ def test_other_arguments_of_two_stacks_that_are_none_are_refused(row, rng):
     dropped = random_model(row, rng, dropout=0.4)
     losses = [dropped.loss(batch, np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2] != dropped.loss(batch)
+
+
+@every(FIRST)
+def test_what_is_written_unless_told(row, rng):
+    """A hundred tokens at most, drawn as they are likely, with seed 0, up to the end; beams without
+    a penalty but for their length.
+    """
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (2, S))
+    plain = {"temperature": 1.0, "seed": 0, "repetition_penalty": 1.0}
+    assert model.generate(ids, stop=[]).shape == (2, 101) and len(list(model.stream(ids, stop=[]))) == 100
+    np.testing.assert_array_equal(model.generate(ids, stop=[]), model.generate(ids, 100, stop=[], **plain))
+    np.testing.assert_array_equal(model.generate(ids, stop=[])[:, 1:], np.array(list(model.stream(ids, stop=[]))).T)
+    np.testing.assert_array_equal(model.generate(ids), model.generate(ids, stop=model.config.eos_token_id, num_beams=1))
+    settings = {"length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1}
+    for beams in (2, 3):
+        found = model.generate(ids, 20, num_beams=beams)
+        np.testing.assert_array_equal(found, model.generate(ids, 20, num_beams=beams, **settings))
+        assert len(found) == 2
