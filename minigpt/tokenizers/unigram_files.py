@@ -66,7 +66,7 @@ def checked_pieces(pieces, where="pieces"):
             raise MinigptError(f"{where}[{i}] is '', a piece must have at least 1 character")
         if ids.setdefault(piece, i) != i:
             raise MinigptError(f"{where}[{i}] is {shortened(piece)}, which stands at {ids[piece]} already")
-        name = f"the score of {shortened(piece)}"
+        name = f"{where}: the score of {shortened(piece)}"
         checked.append((piece, float(number(name, score, at_least=-LARGEST_SCORE, at_most=LARGEST_SCORE))))
     refuse_halves(ids, where)
     return checked

@@ -2,6 +2,7 @@ import contextlib
 import hashlib
 import io
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -34,15 +35,15 @@ MEMBERS = {
 
 
 @contextlib.contextmanager
-def pip(data, monkeypatch):
-    """pip brings a wheel -> the commands that it was called with."""
+def pip(data, monkeypatch, name="thing-1.0-py3-none-any.whl"):
+    """pip brings a wheel, or an sdist -> the commands that it was called with."""
     calls = []
 
     def run(command, **kwargs):
         calls.append(command)
         if data is None:
             return subprocess.CompletedProcess(command, 1, b"", b"ERROR: No matching distribution found\n")
-        Path(command[command.index("--dest") + 1], "thing-1.0-py3-none-any.whl").write_bytes(data)
+        Path(command[command.index("--dest") + 1], name).write_bytes(data)
         return subprocess.CompletedProcess(command, 0, b"", b"")
 
     with monkeypatch.context() as patch:
@@ -96,6 +97,46 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("in the way")
     with pip(WHEEL, monkeypatch), pytest.raises(MinigptError, match="can't be written"):
         fetch(tmp_path)
+
+
+def tarred(files, kind="gz"):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=f"w:{kind}") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+def fetch_sources(tmp_path):
+    members = {"vocab.json": member("thing-1.0/vocab.json", PLAIN)}
+    options = {"sdist": True, "cache_dir": tmp_path / "cache", "say": lambda line: None}
+    return package_files("thing==1.0", members, **options)
+
+
+def test_files_of_an_sdist_are_kept(tmp_path, monkeypatch):
+    data = tarred({"thing-1.0/setup.py": b"raise SystemExit", "thing-1.0/vocab.json": PLAIN})
+    with pip(data, monkeypatch, "thing-1.0.tar.gz") as calls:
+        folder = fetch_sources(tmp_path)
+        assert folder == fetch_sources(tmp_path)
+    assert len(calls) == 1 and "--no-binary=:all:" in calls[0]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"vocab.json": PLAIN}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"no tar", r"thing-1.0/vocab.json in the sdist thing-1.0.tar.gz can't be read"),
+        (tarred({"thing-1.0/vocab.json": PLAIN})[:-20], "can't be read|is another file"),
+        (tarred({"thing-1.0/other": PLAIN}), "can't be read"),
+        (tarred({"thing-1.0/vocab.json": PLAIN}, "bz2"), "can't be read"),
+        (tarred({"thing-1.0/vocab.json": PLAIN + b"!"}), "is another file than the one expected"),
+    ],
+)
+def test_another_sdist_is_refused_in_one_line(tmp_path, monkeypatch, data, message):
+    with pip(data, monkeypatch, "thing-1.0.tar.gz"), pytest.raises(MinigptError, match=message):
+        fetch_sources(tmp_path)
 
 
 @pytest.mark.slow

@@ -212,11 +212,11 @@ def test_what_is_not_cut_anew_needs_not_be(code, rng, monkeypatch):
     monkeypatch.setattr(viterbi, "RESET", 3000.0)
     pieces = {"".join(rng.choice(list("▁ab"), n)): float(np.float32(-rng.uniform(1, 9))) for n in [1, 2, 2, 3, 3] * 4}
     table = viterbi.table({p: s for p, s in pieces.items() if "▁" not in p[1:]} | {"▁": -1.5}, -20.0)
-    parts = ["▁" + "".join(rng.choice(list("aabbc"), rng.integers(0, 9))) for _ in range(3000)]
+    parts = ["▁" + "".join(rng.choice(list("aabbc"), rng.integers(0, 9))) for _ in range(1500)]
     cuts = [viterbi.best_cut(part, table) for part in parts]
     anew = viterbi.whole_text(parts, cuts, table, code)
     assert exact(parts, table, code) == [anew.get(at, cut.ends) for at, cut in enumerate(cuts)]
-    assert 0 < len(anew) < 2000
+    assert 0 < len(anew) < 1200
 
 
 def test_many_words_are_cut_as_one_by_one(rng):
@@ -236,9 +236,9 @@ def test_many_words_are_cut_as_one_by_one(rng):
 
 def test_long_texts_take_time_in_proportion():
     start = time.perf_counter()
-    assert len(T5.encode("snail" * 10_000)) > 20_000
+    assert len(T5.encode("snail" * 5_000)) > 10_000
     assert len(T5.encode("☃" * 50_000)) == 2
-    T5.encode("e\u0301" * 30_000 + "\u0301" * 30_000)
+    T5.encode("e\u0301" * 10_000 + "\u0301" * 10_000)
     T5.encode(" " * 100_000)
     assert time.perf_counter() - start < 6
 
