@@ -296,19 +296,18 @@ def test_there_are_as_many_pieces_as_asked_for_all_characters_among_them():
         names, scores = zip(*pieces)
         assert len(names) == len(set(names)) == size and characters <= set(names)
         assert pieces == sorted(pieces, key=lambda pair: (-pair[1], pair[0]))
-        assert all(math.isfinite(score) and score < 0 for score in scores)
+        assert all(math.isfinite(score) and score < 0 and score == round(score, 6) for score in scores)
         assert sum(map(math.exp, scores)) < 1.01
     assert {"▁the", "▁that", "▁rat"} <= set(names)
 
 
 def test_every_size_up_to_the_most_is_trained(rng):
-    """Also where pieces that are wanted are of no use in a later round."""
-    for _ in range(3):
-        words = {"".join(rng.choice(list("abcd"), rng.integers(1, 9))): int(rng.integers(1, 6)) for _ in range(16)}
-        with pytest.raises(MinigptError, match="at most") as error:
-            train_pieces(words, 1000)
-        most = int(str(error.value).split("at most ")[1].split(":")[0])
-        assert [len(train_pieces(words, size)) for size in range(4, most + 1)] == [*range(4, most + 1)]
+    """Also where a later round has no use for pieces that are wanted: 7 and 9, here."""
+    words = {"".join(rng.choice(list("ab"), rng.integers(1, 9))): int(rng.integers(1, 6)) for _ in range(50)}
+    with pytest.raises(MinigptError, match="at most") as error:
+        train_pieces(words, 1000)
+    most = int(str(error.value).split("at most ")[1].split(":")[0])
+    assert [len(train_pieces(words, size)) for size in range(2, most + 1)] == [*range(2, most + 1)]
 
 
 def test_training_does_not_depend_on_the_order_of_words():
@@ -347,6 +346,20 @@ def test_a_long_word_takes_little_time(rng):
     word = "".join(rng.choice(list("abcd"), 10_000))
     assert len(train_pieces({word: 1, word[:100]: 2}, 100)) == 100
     assert time.perf_counter() - start < 5
+
+
+def test_what_is_beside_is_no_piece_but_for_characters():
+    pieces = dict(train_pieces(WORDS, 30))
+    assert "▁the" in pieces
+    beside = {"▁the", "a", "<pad>"}
+    others = dict(train_pieces(WORDS, 30, beside=beside))
+    assert "▁the" not in others and "a" in others and len(others) == 30
+    with pytest.raises(MinigptError, match="vocab_size is 1,003, it may be at most") as error:
+        train_pieces(WORDS, 1000, beside=beside)
+    most = int(str(error.value).split("at most ")[1].split(":")[0])
+    assert len(train_pieces(WORDS, most - 3, beside=beside)) == most - 3
+    with pytest.raises(MinigptError, match=f"vocab_size is {most + 1}, it may be at most {most}"):
+        train_pieces(WORDS, most - 2, beside=beside)
 
 
 @pytest.mark.parametrize("words", [{}, {"": 3}, {"▁a": 0}])
