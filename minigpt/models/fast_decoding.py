@@ -66,10 +66,7 @@ class FastDecoder:
         x = self.newest.embed(ids, None, position_ids)
         for block in self.newest.blocks:
             block(x, key_mask)
-        x = self.ln_f(x)
-        if 1 < len(ids) <= FEW_ROWS and self.head.size >= LARGE_TABLE:
-            return few_rows_product(x, self.head)
-        return x.dot(self.head).reshape(len(ids), -1)
+        return head_product(self.ln_f(x), self.head)
 
     def remember(self, ids, key_mask, position_ids):
         """Append the keys and values of all tokens of a prompt but its newest: of the last block
@@ -362,6 +359,13 @@ class FastGeluTanh:
 def vector(p, parameter):
     """A parameter's live view; None for None."""
     return None if parameter is None else p[parameter.name]
+
+
+def head_product(x, head):
+    """Logits of the newest tokens: x (B, C), or (C,) of one, head (C, V) -> (B, V), a new array."""
+    if x.ndim == 2 and len(x) <= FEW_ROWS and head.size >= LARGE_TABLE:
+        return few_rows_product(x, head)
+    return np.atleast_2d(x.dot(head))
 
 
 def few_rows_product(x, matrix):

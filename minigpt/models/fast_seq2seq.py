@@ -14,15 +14,13 @@ from numpy import add, copyto, divide, exp, matmul, maximum, multiply, sqrt, sub
 
 from minigpt.layers.mlp import GatedMLP
 from minigpt.models.fast_decoding import (
-    FEW_ROWS,
-    LARGE_TABLE,
     Buffers,
     FastAttention,
     FastGeluTanh,
     FastLinear,
     FastMLP,
     FastQKV,
-    few_rows_product,
+    head_product,
 )
 from minigpt.ops.activations import ACTIVATIONS
 from minigpt.ops.reductions import averaging
@@ -61,11 +59,7 @@ class FastT5Decoder:
         for block in self.blocks:
             block(x, bias, memory_mask)
         x = self.ln_f(x)
-        if self.scale != 1:
-            multiply(x, self.scale, x)
-        if 1 < len(ids) <= FEW_ROWS and self.head.size >= LARGE_TABLE:
-            return few_rows_product(x, self.head)
-        return x.dot(self.head).reshape(len(ids), -1)
+        return head_product(multiply(x, self.scale, x), self.head)
 
 
 class FastReadingBlock:
@@ -108,7 +102,9 @@ class FastRMSNorm:
 
 
 class FastCrossAttention:
-    """layers.CrossAttention of keys and values that are there: x (B, C) -> y (B, C), a buffer."""
+    """layers.CrossAttention without a scale, of keys and values that are there: x (B, C) -> y (B,
+    C), a buffer.
+    """
 
     def __init__(self, p, cross, kv, buffer):
         (M, H, S, D), dtype, N = kv.keys.shape, buffer.dtype, buffer.N
@@ -122,13 +118,10 @@ class FastCrossAttention:
         self.y_rows, self.weights = y, np.empty((M, H, K, S), dtype)
         self.top, self.total = np.empty((2, M, H, K, 1), dtype)
         self.ones = np.ones(S, dtype)
-        self.scale = np.array(1 / math.sqrt(D) if cross.scale is None else cross.scale, dtype)
 
     def __call__(self, x, memory_mask):
         self.q_attn(x)
         weights, total = self.weights, self.total
-        if self.scale != 1:
-            multiply(self.q, self.scale, self.q)
         matmul(self.q, self.kv.keys.swapaxes(2, 3), weights)
         if memory_mask is not None:
             copyto(weights, -np.inf, where=~memory_mask[:, None, None])

@@ -123,4 +123,4 @@ def search(model, ids, max_new_tokens, beams, *, use_cache, attention_mask):
     """
     next_logits, rows = read(model, ids, attention_mask, use_cache)
     best = beam_search(next_logits, rows, max_new_tokens, beams)
-    return side_by_side(best, fill=model.config.pad_token_id or [*stop_ids(beams.stop), 0][0])
+    return side_by_side(best, fill=model.config.pad_token_id or next(iter(stop_ids(beams.stop)), None))

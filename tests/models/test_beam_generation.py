@@ -2,6 +2,8 @@
 and against `transformers`.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from lifted_casts import lift_casts
@@ -10,6 +12,7 @@ from small_gpt import small_gpt
 import minigpt
 from minigpt import GPTNeo, GPTNeoConfig, MinigptError
 from minigpt.beams import Beams, beam_search
+from minigpt.models.fast_decoding import FastDecoder
 from minigpt.models.generation import CachedLogits
 from minigpt.sampling import token_probabilities
 
@@ -60,6 +63,32 @@ def test_beams_with_cache_are_those_without(kind, block_size, rng, monkeypatch):
         alone = model.generate(prompt[None], 21, **settings)
         for row, one in zip(found[3 * i : 3 * i + 3], alone):
             assert row[: len(one)].tolist() == one.tolist() and set(row[len(one) :]) <= {row[-1]}
+
+
+def test_cached_beams_compute_one_token_a_step(rng, monkeypatch):
+    """But for the prompts, and where the longest text is closed: the others are then written anew,
+    without the columns that were padding for its sake.
+    """
+    model, widths, longest = small_model("gpt", rng, 40), [], []
+    decode, ask = FastDecoder.__call__, CachedLogits.__call__
+
+    def count(self, ids, **kwargs):
+        widths.append(ids.shape[1])
+        return decode(self, ids, **kwargs)
+
+    def measure(self, rows, origins=None):
+        longest.append(max(map(len, rows)) - len(longest))
+        return ask(self, rows, origins)
+
+    monkeypatch.setattr(FastDecoder, "__call__", count)
+    monkeypatch.setattr(CachedLogits, "__call__", measure)
+    for lengths in ((7, 2, 3, 6), (4, 4, 4), (5, 6)):
+        for stop in range(V):
+            widths.clear(), longest.clear()
+            prompts = [rng.integers(0, V, n) for n in lengths]
+            model.generate(prompts, 12, num_beams=2, stop=[stop, 5], early_stopping=True)
+            anew = [before != now for before, now in itertools.pairwise([0, *longest])]
+            assert [width > 1 for width in widths] == anew
 
 
 def test_beams_scores_are_the_models_own(rng):

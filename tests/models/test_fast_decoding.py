@@ -227,7 +227,8 @@ def test_few_rows_product_shares_out_small_blocks(one_thread, n, rng, monkeypatc
     (3, 3 * 7 * 32, 7 * 80 - 1, [80]),  # a matrix that all cores had better read
     (16, 16 * 7 * 32, 7 * 80, [32, 32, 16]),
     (17, 17 * 7 * 32, 7 * 80, [80]),
-    (1, 7 * 32, 7 * 80, [80]),
+    (2, 2 * 7 * 32, 7 * 80, [32, 32, 16]),
+    (1, 7 * 64, 7 * 80, [80]),
 ])  # fmt: skip
 @pytest.mark.parametrize("bias", [True, False])
 def test_fast_linear_cuts_large_matrices_into_columns(rows, as_it_lies, one_core, parts, bias, rng, monkeypatch):

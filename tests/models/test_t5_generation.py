@@ -24,6 +24,7 @@ VERSIONS = {
     "1.0": {},
     "1.1": {"feed_forward_proj": "gated-gelu", "tie_embeddings": False},
     "gelu": {"feed_forward_proj": "gelu", "tie_embeddings": False, "scale_decoder_outputs": True},
+    "one block": {"feed_forward_proj": "gated-silu", "num_decoder_layers": 1},
 }
 SEARCHES = [
     {"temperature": 0},
@@ -75,7 +76,7 @@ def test_greedy_is_argmax_of_logits(version, use_cache, rng):
     assert found.dtype == np.int64 and found.shape == (6, max(map(len, expected)))
     for row, text in zip(found, expected):
         assert row[: len(text)].tolist() == text and (row[len(text) :] == PAD).all()
-    assert len(set(map(len, expected))) > 1 or version == "1.1"
+    assert len(set(map(len, expected))) > 1 or version in ("1.1", "one block")
     streamed = np.stack(list(model.stream(rows, 15, temperature=0, use_cache=use_cache)), axis=1)
     np.testing.assert_array_equal(streamed, found[:, 1:])
 
@@ -102,7 +103,10 @@ def test_the_fast_decoders_logits_are_the_plain_ones(version, dtype, limit, rng,
     out, and as the buffers grow; and the keys and values that they leave behind.
     """
     monkeypatch.setattr(seq2seq, "ROOM", 4)
-    model, (ids, mask) = small_t5(rng, version).astype(dtype), sources(rng)
+    model, (ids, mask) = small_t5(rng, version), sources(rng)
+    if version == "1.1":  # scores so large that without a shift their exponentials were infinite
+        model.parameters["decoder.h.1.cross.q_attn.weight"][...] *= 1000
+    model = model.astype(dtype)
     for rows, padding in ((slice(0, 1), False), (slice(0, 1), True), (slice(5), True)):
         memory, _ = model.encode(ids[rows], mask[rows] == 1 if padding else None)
         given = model, memory, (mask[rows] == 1 if padding else None)
