@@ -148,7 +148,7 @@ def make_tokenizer(texts, vocab_size=None):
     return UnigramTokenizer(
         [(piece, -1.0) for piece in dict.fromkeys(pieces)],
         unk_id=T5_SPECIAL.index("<unk>"),
-        normalizer=T5_NORMALIZER,
+        normalizer={"type": "Sequence", "normalizers": [T5_NORMALIZER, {"type": "Lowercase"}]},
         pre_tokenizer=T5_PRE_TOKENIZER,
         added=[AddedToken(token, i) for i, token in enumerate(T5_SPECIAL)],
         post_processor=t5_template(("</s>", T5_SPECIAL.index("</s>"))),

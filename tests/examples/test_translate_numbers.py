@@ -114,7 +114,7 @@ def test_words_are_pieces_and_the_fewest_of_them():
     for text, pieces in {
         "driehonderd zevenentwintig": "▁drie honderd ▁zeven en twintig",
         "driehonderdzevenentwintig": "▁drie honderd zeven en twintig",
-        "negentienhonderd": "▁negentien honderd",
+        "Negentienhonderd": "▁negentien honderd",
         "three hundred twenty-seven": "▁three ▁hundred ▁twenty - seven",
     }.items():
         assert tokenizer.tokens(text) == pieces.split()
