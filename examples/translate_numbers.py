@@ -19,6 +19,7 @@ import numpy as np
 
 import minigpt
 from minigpt import cli
+from minigpt.checks import shortened
 from minigpt.cli.options import add_config_options, field_names, folder, given
 from minigpt.cli.runs import (
     add_run_options,
@@ -240,7 +241,7 @@ def report(model, tokenizer, held_out):
         right = len(held_out) - len(wrong)
         say(f"  {name:<28} {right:>5,}  {right / len(held_out):.1%}")
         for n, text in wrong[:5]:
-            say(f"    {n}, {source(n)}: {visible(text)}")
+            say(f"    {n}, {source(n)}: {shortened(text)}")
 
 
 def draw(model, tokenizer, held_out, out):
