@@ -324,10 +324,10 @@ HEAD = (
         "T5: initial weights of queries as those of keys",
     ),
     Line(
-        "learning rate",
+        "Muon's rate",
         "one for all matrices",
         "of the queries 1 / sqrt(D) of it, as their weights are smaller by that",
-        "an optimiser's step has a length of its own, whatever the gradient's: it is multiplied by the rate",
+        "its step has a length of its own, whatever the gradient's: it is multiplied by the rate",
         "layers.attention.query_rate",
         "T5: queries learn as fast as keys",
     ),

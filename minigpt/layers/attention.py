@@ -132,7 +132,7 @@ def merge_heads(y):
 
 
 def query_rate(scale, head_channels):
-    """The factor of the learning rate for the matrix of queries:
+    """The factor of Muon's learning rate for the matrix of queries:
 
         1 / (sqrt(D) scale)
 

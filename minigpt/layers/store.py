@@ -16,8 +16,8 @@ class Parameter(NamedTuple):
     role: "hidden" for a matrix between activations, "embedding" for a table of rows, "head" for a
     matrix into logits or labels, "vector" for biases, norms and what else neither decays nor is
     orthogonalised; parts: how many matrices stand side by side in it, such as 3 for q, k and v;
-    std may then be a tuple, of one for each, and so may rate, by which an optimiser's learning rate
-    is multiplied.
+    std may then be a tuple, of one for each, and so may rate, by which Muon's learning rate is
+    multiplied: its updates have a size of their own, whatever a matrix's is.
     """
 
     name: str

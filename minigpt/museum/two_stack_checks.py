@@ -171,14 +171,14 @@ def t5_initial_weights():
 
 @compared()
 def queries_learn_slowly():
-    """How far one step of AdamW moves queries, keys and values where all gradients are 1: the
+    """How far one step of Muon moves queries, keys and values where all gradients are 1: the
     queries by D^-1/2 of the others.
     """
-    from minigpt.optim import AdamW
+    from minigpt.optim import Muon
 
     model = random_family("t5", num_layers=1)
     before, ones = model.store.vector.copy(), model.store.like(np.ones(model.num_parameters))
-    AdamW(model.store, lr=0.1, weight_decay=0.0).step(model.store, ones)
+    Muon(model.store).step(model.store, ones)
     moved = model.store.like(before - model.store.vector)
     q, k, v = np.split(moved["decoder.h.0.attn.c_attn.weight"], 3, axis=1)
     cross, D = moved["decoder.h.0.cross.q_attn.weight"], model.config.d_kv

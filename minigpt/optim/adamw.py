@@ -17,8 +17,6 @@ class AdamW:
         m = b1 m + (1 - b1) g
         v = b2 v + (1 - b2) g^2
         p = p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-
-    lr is multiplied by a Parameter's rate.
     """
 
     def __init__(self, p, lr=1e-3, betas=(0.9, 0.999), *, eps=1e-8, weight_decay=0.1, names=None):
@@ -28,7 +26,7 @@ class AdamW:
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         self.names = list(p) if names is None else list(names)
         self.decayed = [name for name in decayed_names(p) if name in set(self.names)]
-        self.spans, self.rates = spans(p, self.names), rates(p, self.names)
+        self.spans = spans(p, self.names)
         self.state = {
             "adamw.m": np.zeros_like(p.vector),
             "adamw.v": np.zeros_like(p.vector),
@@ -64,27 +62,10 @@ class AdamW:
                 s += self.eps
                 np.divide(mc, s, out=s)
                 s *= lr * correct_m
-                if self.rates is not None:
-                    s *= self.rates[at]
                 pc -= s
 
         for _ in run(update, self.spans):
             pass
-
-
-def rates(p, names):
-    """The factor of the learning rate for each number of a store, a vector; None where all are
-    1.
-    """
-    own = {name: p.parameters[name].rates for name in names}
-    if all(rate == 1 for parts in own.values() for rate in parts):
-        return None
-    factors = p.zeros_like()
-    factors.vector[:] = 1
-    for name, parts in own.items():
-        for columns, rate in zip(np.split(factors[name], len(parts), axis=-1), parts):
-            columns *= rate
-    return factors.vector
 
 
 def spans(p, names):

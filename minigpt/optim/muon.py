@@ -56,7 +56,8 @@ class Muon:
         p = p - lr * sqrt(max(1, outputs / inputs)) * newton_schulz(u)
 
     The scale is for our (inputs, outputs) matrices; a fused q, k, v is orthogonalised as three
-    matrices. `lr` is AdamW's, `muon_lr` Muon's; both are multiplied by a Parameter's rate.
+    matrices. `lr` is AdamW's, `muon_lr` Muon's, which is
+    multiplied by a Parameter's rate.
     """
 
     def __init__(self, p, lr=1e-3, muon_lr=0.02, *, momentum=0.95, newton_schulz_steps=5, betas=(0.9, 0.999), eps=1e-8,

@@ -115,14 +115,13 @@ def test_muon_orthogonalises_fused_matrices_apart_and_scales_by_shape(rng):
             np.testing.assert_allclose(p[name][:, columns], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [Muon, AdamW])
-def test_rates_of_parts_multiply_what_an_update_moves(rng, kind):
+def test_rates_of_parts_multiply_what_muon_moves(rng):
     p, g = store(rng), store(rng)
-    rates = {"h.w": (0.5, 1.0, 3.0), "h.up": 0.25, "wte": 2.0}
+    rates = {"h.w": (0.5, 1.0, 3.0), "h.up": 0.25}
     q = Store([part._replace(rate=rates.get(part.name, 1.0)) for part in PARAMETERS], p.vector.copy())
     before = {name: value.copy() for name, value in p.items()}
-    kind(p, lr=0.1, weight_decay=0.0).step(p, g)
-    kind(q, lr=0.1, weight_decay=0.0).step(q, g)
+    Muon(p, lr=0.1, weight_decay=0.0).step(p, g)
+    Muon(q, lr=0.1, weight_decay=0.0).step(q, g)
     for name, parameter in q.parameters.items():
         moved, plain = (np.split(x[name] - before[name], parameter.parts, axis=-1) for x in (q, p))
         for a, b, rate in zip(moved, plain, parameter.rates, strict=True):
@@ -233,8 +232,7 @@ def test_adamw_agrees_with_pytorch_over_twenty_steps(rng):
         np.testing.assert_allclose(p[k], t.detach().numpy(), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [Muon, AdamW])
-def test_scores_without_a_scale_learn_as_those_with_one(rng, kind):
+def test_scores_without_a_scale_learn_as_those_with_one(rng):
     """Queries that are sqrt(D) times smaller compute the same, before and after a step."""
     x, memory, D = rng.standard_normal((2, 5, 6)), rng.standard_normal((2, 4, 7)), 9
     for make, shared in (
@@ -256,6 +254,6 @@ def test_scores_without_a_scale_learn_as_those_with_one(rng, kind):
             g = p.zeros_like()
             _, cache = layer.forward(p, x, shared=shared)
             layer.backward(g, dy, cache, SharedGradients.zeros_like(shared))
-            kind(p, lr=0.1, weight_decay=0.1, eps=0.0).step(p, g)
+            Muon(p, weight_decay=0.1).step(p, g)
             outputs.append(layer.forward(p, x, shared=shared)[0])
         np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6, atol=1e-8)
