@@ -1,6 +1,7 @@
 """minigpt translate: what a model of two stacks, a T5, writes for a text."""
 
 import sys
+from pathlib import Path
 
 import minigpt
 from minigpt.checks import number, whole
@@ -69,6 +70,8 @@ def check_options(args):
         from minigpt import plots
 
         plots.check_format(args.plot)
+        if not (place := Path(args.plot).absolute().parent).is_dir():
+            raise MinigptError(f"picture {args.plot} can't be written: there is no folder {place}")
         if args.text is None:
             raise MinigptError("--plot draws one TEXT, there is none among the arguments")
 

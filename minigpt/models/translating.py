@@ -67,10 +67,13 @@ def padded(rows, fill):
 
 
 def text_of(tokenizer, ids):
-    """What a decoder wrote, up to its end, without the token that it began with -> str."""
+    """What a decoder wrote, up to its end, without the token that it began with and those of which
+    the tokenizer knows nothing, since a model may have rows to spare -> str.
+    """
     ids = ids[1:]
     ends = np.flatnonzero(ids == tokenizer.eos_id)
-    return tokenizer.decode(ids[: ends[0]] if len(ends) else ids, skip_special=True)
+    ids = ids[: ends[0]] if len(ends) else ids
+    return tokenizer.decode(ids[ids < tokenizer.vocab_size], skip_special=True)
 
 
 class CrossAttention(NamedTuple):

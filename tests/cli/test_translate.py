@@ -106,6 +106,7 @@ def test_lines_come_as_soon_as_they_are_there(folder):
         (["een", "--length-penalty", "nan"], "length_penalty is nan"),
         (["een", "--length-penalty", 2], "--length-penalty is of beam search, which --num-beams 1 is not"),
         (["een", "--plot", "a.jpg"], "picture a.jpg: its name must end with .png"),
+        (["een", "--plot", "missing/a.png"], "picture missing/a.png can't be written: there is no folder"),
         (["--plot", "a.png"], "--plot draws one TEXT, there is none among the arguments"),
     ],
 )

@@ -78,6 +78,8 @@ def test_what_is_written_ends_at_its_end(tokenizer):
     assert text_of(tokenizer, np.array([0, 3, 0, 2, 4])) == "een twee"
     assert text_of(tokenizer, np.array([0])) == ""
     assert text_of(tokenizer, np.array([5, 3, 1])) == "een"  # whatever it began with
+    last = tokenizer.vocab_size - 1
+    assert text_of(tokenizer, np.array([0, 3, last, last + 1, 4, last + 9, 1, last + 1])) == "eenx twee"
 
 
 def test_rows_are_padded_on_the_right():
