@@ -6,7 +6,6 @@ from minigpt.cli.options import add_model_option, check_causal, load_with_tokeni
 from minigpt.data import read_text, split, tiny_shakespeare
 from minigpt.errors import MinigptError, one_line
 from minigpt.machine import keep_freed_memory
-from minigpt.models.causal import CausalModel
 from minigpt.objectives import NextToken
 from minigpt.training import Workers
 from minigpt.training.measures import measure
@@ -35,9 +34,6 @@ def run(args):
         raise MinigptError(f"batch_size is {args.batch_size}, it must be at least 1")
     model, tokenizer = load_with_tokenizer(args.model)
     check_causal(args.model, model)
-    if not isinstance(model, CausalModel):
-        what = "writes a text for another one, it has no loss of a text alone"
-        raise MinigptError(f"{args.model}: a {model.model_type} {what}")
     corpus = tiny_shakespeare() if args.data is None else read_text(args.data)
     texts = dict(zip(("train", "validation"), split(corpus.text)))
     tokens = {name: tokenizer.encode(text) for name, text in texts.items()}

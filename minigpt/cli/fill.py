@@ -24,7 +24,7 @@ def add_to(commands):
     )
     add_model_option(command)
     command.add_argument("text", metavar="TEXT", nargs="?", help="text with masks or gaps (default: standard input)")
-    text = "pieces a mask; of a T5 ways to fill all gaps, found by beam search with as many beams (default: 5)"
+    text = "pieces a mask; of a T5 ways to fill all gaps, found by beam search, 1 is greedy (default: 5)"
     command.add_argument("--top", type=int, default=5, metavar="N", help=text)
     command.set_defaults(run=run)
 
@@ -69,5 +69,5 @@ def span_rows(model, tokenizer, text, top):
     rows = [(*(tokenizer.id_to_token(token) for token in gaps_of(tokenizer, text)), "")]
     for filling in fillings:
         spans = (tokenizer.decode([i for i in span if i < tokenizer.vocab_size]).strip() for span in filling.spans)
-        rows.append((*(f"[{' '.join(span.split())}]" for span in spans), f"{filling.probability:.1%}"))
+        rows.append((*(f"[{' '.join(span.split())}]" for span in spans), f"{100 * filling.probability:.2g}%"))
     return rows, tuple(range(len(rows[0]) - 1)), fillings[0].ids

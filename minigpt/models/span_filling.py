@@ -15,6 +15,8 @@ MARK = re.compile(r"_{3,}")  # a gap, in a text without sentinels
 MASKS = ("[MASK]", "<mask>")  # of other families
 ANY_SENTINEL = re.compile(r"<extra_id_\d+>")
 ROOM = 12  # tokens that a gap may get
+MOST = 100  # ways that can be asked for
+BEAMS = 4  # for each way that is asked for: several read the same
 
 
 class SpanFilling(NamedTuple):
@@ -26,24 +28,55 @@ class SpanFilling(NamedTuple):
 
 
 def fill_spans(model, tokenizer, text, top=1, *, room=ROOM):
-    """The `top` likeliest ways to fill the gaps of a text, <extra_id_0> or ___, as beam search with
-    so many beams finds them; 1 is greedy -> list of SpanFilling, the likeliest first.
+    """The `top` likeliest ways to fill the gaps of a text, <extra_id_0> or ___, among those that
+    beam search finds; 1 is greedy -> list of SpanFilling, the likeliest first, at least one.
 
-    room: tokens that a gap may get in the mean. A gap for which the model wrote nothing stays
-    empty. MinigptError for a model or tokenizer that fills no gaps, and a text without one, with
-    more than the tokenizer has sentinels, or with one twice.
+    Ways that read the same, of other tokens, are one, and their probabilities add up. Where the
+    text has a space before a gap, or begins with it, ways that begin a word there are preferred,
+    and before that those that leave no gap empty: others are given only where there is none. room:
+    tokens that a gap may get in the mean. MinigptError for a model or tokenizer that fills no gaps,
+    and a text without one, with more than the tokenizer has sentinels, or with one twice.
     """
     check_fills_spans(model, tokenizer)
-    top, room = whole("top", top, at_least=1), whole("room", room, at_least=1)
+    top, room = whole("top", top, at_least=1, at_most=MOST), whole("room", room, at_least=1)
     ids = with_gaps(tokenizer, text)
     most = int(np.isin(ids, tokenizer.sentinel_ids).sum()) * (room + 1) + 1
-    beams = {"num_beams": top, "num_return_sequences": top, "length_penalty": 0.0} if top > 1 else {}
+    count = BEAMS * top
+    beams = {"num_beams": count, "num_return_sequences": count, "length_penalty": 0.0} if top > 1 else {}
     written = model.generate(ids[None], most, temperature=0, **beams)
-    fillings = []
-    for row, probability in zip(written, probabilities(model, ids, written)):
-        filled, spans = joined(ids, row, tokenizer)
-        fillings.append(SpanFilling(filled, spans, float(probability)))
-    return sorted(fillings, key=lambda filling: -filling.probability)
+    ways = (joined(ids, row, tokenizer) for row in written)
+    found = [SpanFilling(*way, float(p)) for way, p in zip(ways, probabilities(model, ids, written))]
+    goes_on, wanted = set(np.flatnonzero(tokenizer.continues).tolist()), word_gaps(text)
+    ways = alike_joined(tokenizer, found)
+    ranks = [(not all(words), not begins_words(filling, wanted, goes_on)) for words, filling in ways]
+    return [filling for rank, (_, filling) in zip(ranks, ways) if rank == min(ranks)][:top]
+
+
+def word_gaps(text):
+    """Whether white space, or nothing, stands before each gap of a text -> list of bool."""
+    gap = ANY_SENTINEL if ANY_SENTINEL.search(text) else MARK
+    return [not text[: match.start()] or text[match.start() - 1].isspace() for match in gap.finditer(text)]
+
+
+def begins_words(filling, wanted, goes_on):
+    """Whether a filling has, in each gap where that is wanted, no token first that goes on with a
+    word; goes_on: ids of those that do.
+    """
+    return not any(want and span and span[0] in goes_on for span, want in zip(filling.spans, wanted))
+
+
+def alike_joined(tokenizer, fillings):
+    """Fillings of which no two read the same and begin alike, the likeliest first -> list of
+    (words of each gap, SpanFilling).
+    """
+    alike, goes_on = {}, tokenizer.continues
+    for filling in sorted(fillings, key=lambda filling: -filling.probability):
+        spans = [[i for i in span if i < tokenizer.vocab_size] for span in filling.spans]
+        words = tuple(tokenizer.decode(span).strip() for span in spans)
+        alike.setdefault((words, tuple(bool(span and goes_on[span[0]]) for span in spans)), []).append(filling)
+    found = [(words, ways[0]._replace(probability=sum(way.probability for way in ways)))
+             for (words, _), ways in alike.items()]  # fmt: skip
+    return sorted(found, key=lambda way: -way[1].probability)
 
 
 def check_fills_spans(model, tokenizer):

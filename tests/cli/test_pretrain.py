@@ -229,15 +229,15 @@ def test_fill_gives_the_likeliest_spans_of_all_gaps(pretrain, tmp_path, capsys, 
     printed = capsys.readouterr().out
     lines = printed.splitlines()
     fillings = fill_spans(model, tokenizer, "alas <extra_id_0> yorick", 3)
-    assert lines[0].split() == ["<extra_id_0>"] and [line.split()[-1] for line in lines[1:4]] == [
-        f"{filling.probability:.1%}" for filling in fillings
+    assert lines[0].split() == ["<extra_id_0>"] and [line.split()[-1] for line in lines[1:-2]] == [
+        f"{100 * filling.probability:.2g}%" for filling in fillings
     ]
     assert lines[-1] == visible(tokenizer.decode(fillings[0].ids, skip_special=True).strip())
     assert lines[-1].startswith("alas") and lines[-1].endswith("yorick")
     monkeypatch.setattr(sys, "stdin", io.StringIO("alas ___ yorick ____ him\n"))
     assert cli.main(["fill", "--model", folder]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["<extra_id_0>", "<extra_id_1>"] and len(lines) == 8
+    assert lines[0].split() == ["<extra_id_0>", "<extra_id_1>"] and 4 <= len(lines) <= 8
     for text, message in (
         ("alas poor", "the text has no gap (<extra_id_0> or ___), there is nothing to fill"),
         ("alas [MASK]", "the text has [MASK], which is for a BERT or RoBERTa; a gap is <extra_id_0> or ___ here"),
@@ -247,7 +247,7 @@ def test_fill_gives_the_likeliest_spans_of_all_gaps(pretrain, tmp_path, capsys, 
     ):
         assert message in fail("fill", "--model", folder, text)
     assert "top is 0" in fail("fill", "--model", folder, "alas ___", "--top", "0")
-    assert "a t5 writes a text for another one, it has no loss of a text alone" in fail("eval", "--model", folder)
+    assert "a t5 writes one text from another" in fail("eval", "--model", folder)
     pretrain("bert", name="bert")
     for gap in ("<extra_id_0>", "___"):
         assert f"the text has {gap}, which is for a T5; a mask is [MASK] here" in fail(
