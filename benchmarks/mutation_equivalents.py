@@ -11,12 +11,25 @@ PIECES = (
 )
 ROWS = "the logits are rows here: two axes, of which the last is 1"
 SYMMETRIC_DOT = "a product of two numbers does not depend on their order"
+SMALLER = "the smaller of two numbers does not depend on their order"
 COMMUTES = "the sum and the product of two arrays do not depend on their order"
 KEPT = "how many results are kept decides the time alone"
 SYMMETRIC = "the common dtype does not depend on the order"
 WITH_BIAS = "*(() if bias is None else (bias,))"
 
 EQUIVALENT = {
+    (
+        "models/t5",
+        "T5.activation_memory",
+        "numbers = min(E * C, D * C + 2 * V) + source / 2",
+        "min(E * C, D * C + 2 * V) -> min(D * C + 2 * V, E * C)",
+    ): SMALLER,
+    (
+        "models/t5",
+        "T5.activation_memory",
+        "numbers = min(E * source + D * 2 * heads, D * target + 2 * V)",
+        "min(E * source + D * 2 * heads, D * target + 2 * V) -> min(D * target + 2 * V, E * source + D * 2 * heads)",
+    ): SMALLER,
     (
         "models/encoder_decoder",
         "EncoderDecoderModel.forward",
