@@ -27,6 +27,7 @@ from minigpt.tokenizers.unicode_tables import JOINING_LATE, NEVER_JOINING, code_
 
 LABEL, ENDS, FAR, VALUE = 0x800000FF, 0x100, 0x200, 0x7FFFFFFF  # bits of a unit
 REMEMBERED = 1 << 16  # characters and graphemes of which what they become is kept
+LARGEST, DEEPEST = 1 << 23, 256  # bytes of a charsmap, and of a string in it: NFKC has 240,000, and 12
 SHORT = 6  # bytes: graphemes of so many are not looked up whole
 # What graphemes of several characters have, of those that may be short
 JOINING = rf"[\p{{GCB=Extend}}\p{{GCB=Prepend}}\p{{GCB=SpacingMark}}\u200d{in_class(JOINING_LATE)}]|\r\n"
@@ -60,7 +61,7 @@ class Charsmap:
         """
         units, found = self.units, []
         node = below(units[0])
-        for at in range(start, len(text)):
+        for at in range(start, min(len(text), start + DEEPEST)):
             for byte in text[at].encode():
                 node ^= byte
                 if not byte or node >= len(units) or units[node] & LABEL != byte:
@@ -182,6 +183,8 @@ def from_base64(text, where):
 def read_arrays(data, where):
     """The units (N,) and the texts, bytes, of a charsmap's bytes."""
     size = int.from_bytes(data[:4], "little")
+    if len(data) > LARGEST:
+        raise MinigptError(f"{where}: the charsmap has {len(data):,} bytes, it may have at most {LARGEST:,}")
     if len(data) <= 4 or size % 4 or not 4 <= size < len(data) - 4:
         raise MinigptError(f"{where}: the charsmap has {len(data):,} bytes, its trie would have {size:,}")
     if data[-1]:
@@ -204,12 +207,16 @@ def check_trie(units, texts, where):
     bases, children = bases[order], children[order]
     own = places ^ (units >> 10 << ((units & FAR) >> 6))
     reached, nodes = np.zeros(len(units), bool), np.zeros(1, np.int64)
-    while len(nodes):  # nodes as far from the root as each other
+    for _ in range(DEEPEST + 2):  # nodes as far from the root as each other
+        if not len(nodes):
+            break
         reached[nodes] = True
         first, last = np.searchsorted(bases, own[nodes], "left"), np.searchsorted(bases, own[nodes], "right")
         counts = last - first
         nodes = np.unique(children[np.repeat(last - np.cumsum(counts), counts) + np.arange(counts.sum())])
         nodes = nodes[~reached[nodes]]
+    else:
+        raise MinigptError(f"{where}: the charsmap has strings of more than {DEEPEST} bytes")
     ends = own[reached & (units & ENDS > 0)]
     if ends.size and ends.max() >= len(units):
         raise MinigptError(f"{where}: the charsmap's trie points at unit {ends.max():,}, it has {len(units):,}")

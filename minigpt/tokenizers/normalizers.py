@@ -174,7 +174,7 @@ KEYS = {
 # Regular expressions that mean the same everywhere: a character, or a class of them, and how often
 ESCAPE = r"\\u[0-9A-Fa-f]{4}|\\x\{[0-9A-Fa-f]{1,6}\}|\\p\{Z[slp]\}|\\[-\\.+*?()\[\]{}^$|/]"
 ONE = rf"(?:{ESCAPE}|[^\\\[\](){{}}.+*?^$|\n\r&~])"
-SIMPLE = re.compile(rf"(?:{ONE}|\[(?:{ONE}(?:-{ONE})?)+\])(?:\+|\{{[0-9]{{1,3}}(?:,[0-9]{{0,3}})?\}})?")
+SIMPLE = re.compile(rf"(?:{ONE}|\[(?:{ONE}(?:-{ONE})?)+\])(?:\+|\{{[1-9][0-9]{{0,2}}(?:,[0-9]{{0,3}})?\}})?")
 
 
 def normalizer_from(source):

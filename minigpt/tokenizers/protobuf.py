@@ -17,6 +17,8 @@ from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 
 VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5  # wire types
+HIGHEST = 100  # number of a field that is kept: memory is not for those that nobody asks for
+MOST = 1 << 22  # fields of one number
 
 
 def varint(data, at, where):
@@ -60,17 +62,24 @@ class Message:
     last, as Protocol Buffers have it.
     """
 
-    def __init__(self, data, where):
-        """data: bytes. MinigptError where they are no message."""
-        self.where, self.found = where, {}
+    def __init__(self, data, where, several=()):
+        """data: bytes; several: numbers of fields of which all are kept. MinigptError where they
+        are no message.
+        """
+        self.where, self.found, self.all = where, {}, {number: [] for number in several}
         for number, wire, value in fields(data, where):
-            self.found.setdefault(number, []).append((wire, value))
+            if number in self.all:
+                if len(self.all[number]) >= MOST:
+                    raise MinigptError(f"{where}: field {number} stands more than {MOST:,} times")
+                self.all[number].append((wire, value))
+            elif number <= HIGHEST:
+                self.found[number] = wire, value
 
     def take(self, number, wire, name, default):
         """The last value of a field. MinigptError where it has another wire type."""
         if number not in self.found:
             return default
-        given, value = self.found[number][-1]
+        given, value = self.found[number]
         if given != wire:
             raise MinigptError(f"{self.where}: {name} has the wire type {given}, it must be {wire}")
         return value
@@ -108,7 +117,11 @@ class Message:
 
     def messages(self, number, name):
         """All bytes of a field, each a message of its own."""
-        for wire, value in self.found.get(number, ()):
+        for wire, value in self.all[number]:
             if wire != BYTES:
                 raise MinigptError(f"{self.where}: {name} has the wire type {wire}, it must be {BYTES}")
             yield value
+
+    def message(self, number, name):
+        """A message within; where it stands several times, it is all of them one after another."""
+        return Message(b"".join(self.messages(number, name)), f"{self.where}: {name}")

@@ -24,7 +24,7 @@ import numpy as np
 from minigpt.checks import shortened
 from minigpt.errors import MinigptError
 from minigpt.files import Missing, read_bytes, read_json
-from minigpt.tokenizers.added import LARGEST_VOCABULARY, AddedToken, read_added_tokens
+from minigpt.tokenizers.added import AddedToken, read_added_tokens
 from minigpt.tokenizers.base import FILE, ROLES, Tokenizer
 from minigpt.tokenizers.decoders import BYTE as BYTE_PIECE
 from minigpt.tokenizers.decoders import Step
@@ -35,6 +35,7 @@ from minigpt.tokenizers.unigram import UNKNOWN_PENALTY, UnigramTokenizer
 from minigpt.tokenizers.unigram_files import t5_template
 
 NAMES = ("spiece.model", "tokenizer.model")  # of the file in a folder
+MOST_EXTRA_IDS = 1 << 14
 EXTRA_IDS = 100  # sentinels that T5 has behind the pieces, where nothing else is said
 T5_CLASSES = ("T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast")
 T5_MODELS = ("t5", "mt5", "umt5")
@@ -180,7 +181,7 @@ class SentencePieceTokenizer(UnigramTokenizer):
             raise MinigptError(f"{values.where}: file is not base64") from None
         roles = values.section("roles")
         roles.refuse_unknown(ROLES)
-        extra_ids = values.whole("extra_ids", at_least=0, at_most=LARGEST_VOCABULARY)
+        extra_ids = values.whole("extra_ids", at_least=0, at_most=MOST_EXTRA_IDS)
         settings = {"t5": values.flag("t5"), "extra_ids": extra_ids}
         settings["roles"] = {role: roles.text(role) for role in roles}
         return cls(data, tokens=read_added_tokens(values), where=values.where, **settings)
@@ -228,7 +229,7 @@ class SentencePieceTokenizer(UnigramTokenizer):
         t5 = is_t5(directory, config)
         extra_ids = EXTRA_IDS if t5 else 0
         if config is not None:
-            extra_ids = config.whole("extra_ids", at_least=0, at_most=LARGEST_VOCABULARY, default=extra_ids)
+            extra_ids = config.whole("extra_ids", at_least=0, at_most=MOST_EXTRA_IDS, default=extra_ids)
         return cls.from_file(path, t5=t5, extra_ids=extra_ids, tokens=tokens, roles=roles)
 
 

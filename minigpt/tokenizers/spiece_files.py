@@ -13,6 +13,7 @@ from minigpt.tokenizers.unigram_files import BYTES
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of pieces
 LONGEST = 8000  # bytes of a piece
+LARGEST_FILE = 1 << 26  # bytes: those of 250,000 pieces have some 5 MB
 MODELS = {1: "UNIGRAM", 2: "BPE", 3: "WORD", 4: "CHAR"}
 
 
@@ -41,15 +42,16 @@ def read_spiece(data, where):
     """Bytes of a file -> Spiece. MinigptError where they are damaged, or ask for what isn't
     computed.
     """
-    model = Message(data, where)
-    trainer = Message(model.data(2, "trainer_spec"), f"{where}: trainer_spec")
-    normalizer = Message(model.data(3, "normalizer_spec"), f"{where}: normalizer_spec")
+    if len(data) > LARGEST_FILE:
+        raise MinigptError(f"{where} has {len(data):,} bytes, it may have at most {LARGEST_FILE:,}")
+    model = Message(data, where, several=(1, 2, 3, 5))
+    trainer, normalizer = model.message(2, "trainer_spec"), model.message(3, "normalizer_spec")
     name = trainer.whole(3, "model_type", 1)
     if name != 1:
         raise MinigptError(f"{where}: model_type is {MODELS.get(name, name)}, computed is UNIGRAM")
     if not normalizer.flag(5, "escape_whitespaces", True):
         raise MinigptError(f"{where}: escape_whitespaces is false, which is not computed")
-    if Message(model.data(5, "denormalizer_spec"), f"{where}: denormalizer_spec").data(2, "precompiled_charsmap"):
+    if model.message(5, "denormalizer_spec").data(2, "precompiled_charsmap"):
         raise MinigptError(f"{where}: denormalizer_spec has a charsmap, which is not computed")
     pieces = read_pieces(model, where)
     byte_fallback, found = trainer.flag(35, "byte_fallback", False), {p.text for p in pieces if p.type == BYTE}

@@ -308,6 +308,29 @@ def test_unknown_fields_are_skipped():
     assert SentencePieceTokenizer(GOOD + more).encode("the").tolist() == [4]
 
 
+def test_a_message_that_stands_twice_is_both():
+    twice = GOOD + field(2, message({35: False, 44: "?"})) + field(2, message({44: "!"}))
+    assert SentencePieceTokenizer(twice).decode([2]) == "!"
+    tokenizer = SentencePieceTokenizer(GOOD + field(3, message({4: False})))  # and its charsmap is still there
+    assert tokenizer.tokens("the  ﬁ") == ["▁the", "▁", "▁", "f", "i"]
+
+
+def test_limits_of_sizes(monkeypatch):
+    with pytest.raises(MinigptError, match="has 67,108,865 bytes, it may have at most 67,108,864"):
+        SentencePieceTokenizer(bytes((1 << 26) + 1))
+    monkeypatch.setattr("minigpt.tokenizers.protobuf.MOST", 3)
+    with pytest.raises(MinigptError, match="field 1 stands more than 3 times"):
+        SentencePieceTokenizer(GOOD)
+    monkeypatch.undo()
+    for table, text in (
+        ({"a" * 257: "b"}, "has strings of more than 256 bytes"),
+        ({"a": "b" * (1 << 23)}, "at most 8,388,608"),
+    ):
+        with pytest.raises(MinigptError, match=text):
+            SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap=table))
+    assert SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap={"a" * 256: "b"})).normalize("a" * 257) == "▁ba"
+
+
 def test_too_many_pieces(monkeypatch):
     monkeypatch.setattr("minigpt.tokenizers.spiece_files.LARGEST_VOCABULARY", 3)
     with pytest.raises(MinigptError, match="has more than 3 pieces"):
