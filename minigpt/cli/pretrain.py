@@ -74,18 +74,28 @@ def add_options(command, out):
             for key, value in part.items():
                 other = defaults.get(key, value)
                 defaults[key] = value if other == value else f"{value}; of a t5 {other}"
+    groups = {
+        "bert": command.add_argument_group("of a BERT or RoBERTa, the last two of a T5 as well"),
+        "t5": command.add_argument_group("of a T5"),
+    }
+
+    def place(option):
+        """The options of one family stand together."""
+        owners = [name for name in groups if setting_of(option) in FAMILIES[name].options]
+        return groups[owners[0]] if len(owners) == 1 else command
+
     for option, kind, text in OBJECTIVE:
         form = {"type": kind, "metavar": "N" if kind is int else "X"}
-        command.add_argument(f"--{option}", help=f"{text} (default: {defaults[setting_of(option)]})", **form)
-    for name, text in SWITCHES:
-        command.add_argument(f"--{name}", action="store_true", default=None, help=f"{text} (default: off)")
-    text = f"rows of which another share is hidden each, up to twice the mask rate (default: {defaults['varied']})"
-    command.add_argument("--varied", action=argparse.BooleanOptionalAction, default=None, help=text)
+        place(option).add_argument(f"--{option}", help=f"{text} (default: {defaults[setting_of(option)]})", **form)
+    for option, text in SWITCHES:
+        place(option).add_argument(f"--{option}", action="store_true", default=None, help=f"{text} (default: off)")
+    text = f"hide another share of each row, up to twice the mask rate (default: {defaults['varied']})"
+    place("varied").add_argument("--varied", action=argparse.BooleanOptionalAction, default=None, help=text)
     added = set()
-    for name in ("bert", "t5"):
+    for name, group in groups.items():
         family, config_class = FAMILIES[name], family_of(name).config_class
         options = {"choices": family.choices, "leave_out": {*family.fixed, *added}}
-        add_config_options(command, config_class, defaults=defaults, **options)
+        add_config_options(group, config_class, defaults=defaults, **options)
         added |= set(field_names(config_class))
     add_training_options(command, defaults)
 

@@ -71,5 +71,5 @@ T5_MUON = MUON | {"batch_size": 32, "lr": 0.1, "muon_lr": 0.02, "warmup": 50, "w
 PRETRAINING_PRESETS = {family: {"quick": QUICK, "default": DEFAULT} for family in ("bert", "roberta")}
 PRETRAINING_PRESETS["t5"] = {
     "quick": (T5_SIZES, SPANS, T5_MUON | {"steps": 700, "eval_interval": 350, "save_interval": 700}),
-    "default": (T5_SIZES, SPANS, T5_MUON | {"steps": 1600, "eval_interval": 400, "save_interval": 400}),
+    "default": (T5_SIZES, SPANS, T5_MUON | {"steps": 2000, "eval_interval": 500, "save_interval": 500}),
 }
