@@ -451,17 +451,32 @@ def test_other_arguments_of_two_stacks_that_are_none_are_refused(row, rng):
 
 @every(FIRST)
 def test_what_is_written_unless_told(row, rng):
-    """A hundred tokens at most, drawn as they are likely, with seed 0, up to the end; beams without
-    a penalty but for their length.
-    """
+    """A hundred tokens at most, drawn as they are likely, with seed 0, up to the end."""
     model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (2, S))
     plain = {"temperature": 1.0, "seed": 0, "repetition_penalty": 1.0}
     assert model.generate(ids, stop=[]).shape == (2, 101) and len(list(model.stream(ids, stop=[]))) == 100
     np.testing.assert_array_equal(model.generate(ids, stop=[]), model.generate(ids, 100, stop=[], **plain))
     np.testing.assert_array_equal(model.generate(ids, stop=[])[:, 1:], np.array(list(model.stream(ids, stop=[]))).T)
     np.testing.assert_array_equal(model.generate(ids), model.generate(ids, stop=model.config.eos_token_id, num_beams=1))
-    settings = {"length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1}
-    for beams in (2, 3):
-        found = model.generate(ids, 20, num_beams=beams)
-        np.testing.assert_array_equal(found, model.generate(ids, 20, num_beams=beams, **settings))
-        assert len(found) == 2
+
+
+@every(FIRST)
+def test_beams_of_two_stacks_unless_told(row):
+    """On texts for which each of the settings matters."""
+    rng = np.random.default_rng(13)
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (6, S))
+    settings = {"length_penalty": 1.0, "early_stopping": False, "repetition_penalty": 1.0, "num_return_sequences": 1}
+    found = model.generate(ids, 12, num_beams=4)
+    np.testing.assert_array_equal(found, model.generate(ids, 12, num_beams=4, **settings))
+    for name, other in (("length_penalty", 2.0), ("early_stopping", True), ("repetition_penalty", 2.0)):
+        assert not np.array_equal(found, model.generate(ids, 12, num_beams=4, **settings | {name: other})), name
+
+
+@every(FIRST)
+def test_texts_are_written_with_a_cache_unless_told(row, rng, monkeypatch):
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (2, S))
+    monkeypatch.setattr(seq2seq, "UncachedTarget", None)  # which nothing calls
+    assert len(model.generate(ids, 3)) == 2 and len(list(model.stream(ids, 3, stop=[]))) == 3
+    for call in (model.generate, lambda *args, **more: list(model.stream(*args, **more))):
+        with pytest.raises(TypeError):
+            call(ids, 3, use_cache=False)
