@@ -203,8 +203,8 @@ EQUIVALENT = {
     ("models/fast_decoding", "", "LARGE_TABLE = 1 << 19", "19 -> 20"): SPEED,
     ("models/fast_decoding", "", "AS_IT_LIES = 3 << 18", "3 -> 4"): SPEED,
     ("models/fast_decoding", "", "AS_IT_LIES = 3 << 18", "18 -> 19"): SPEED,
-    ("models/fast_decoding", "", "ONE_CORE = 1 << 21", "1 -> 2"): SPEED,
-    ("models/fast_decoding", "", "ONE_CORE = 1 << 21", "21 -> 22"): SPEED,
+    ("models/fast_decoding", "", "ONE_CORE = 1 << 20", "1 -> 2"): SPEED,
+    ("models/fast_decoding", "", "ONE_CORE = 1 << 20", "20 -> 21"): SPEED,
     ("models/fast_decoding", "", "QUICK = 1 << 23", "1 -> 2"): SPEED,
     ("models/fast_decoding", "", "QUICK = 1 << 23", "23 -> 24"): SPEED,
     (

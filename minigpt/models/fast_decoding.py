@@ -37,7 +37,7 @@ FEWER_ROWS = 16  # up to so many a FastLinear cuts its matrix; more are done fas
 LARGE_TABLE = 1 << 19
 ONE_THREAD = 1 << 18  # multiplications up to which OpenBLAS gives a product to no other thread
 AS_IT_LIES = 3 << 18  # multiplications up to which it takes a product as it lies, where it has kernels for that
-ONE_CORE = 1 << 21  # numbers of a matrix up to which one core had better read it alone, for a few rows
+ONE_CORE = 1 << 20  # numbers of a matrix up to which one core had better read it alone, for a few rows
 QUICK = 1 << 23  # multiplications up to which starting a thread takes longer than it saves
 
 
@@ -152,7 +152,7 @@ class FastBlock:
 class FastLinear:
     """layers.Linear: x (N, inputs) -> y (N, outputs), a buffer. For a few rows a large matrix is
     cut into columns, as few_rows_product explains: 25 us in place of 120 for 4 rows and (256,
-    1024), 64 in place of 60 without AVX-512.
+    1024), 64 in place of 60 without AVX-512 (one thread).
     """
 
     def __init__(self, p, linear, y):
