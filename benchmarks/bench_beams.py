@@ -139,10 +139,14 @@ def table(figures):
 
 def describe(figures):
     """What was measured, in a few sentences."""
-    config = SIZES[figures["size"]]
+    c = SIZES[figures["size"]]
+    if isinstance(c, T5Config):
+        shape = f"T5 of {c.num_layers} + {c.decoder_layers} blocks, {c.d_model} channels"
+    else:
+        shape = f"GPT of {c.n_layer} blocks, {c.n_embd} channels"
     return (
-        f"{config}, random weights, all cores, each side in a process of its own, {figures['turns']} turns: "
-        f"{SOURCE} tokens are read, {NEW} written by each text."
+        f"{shape}, {c.vocab_size:,} tokens, random weights, float32, all cores, each side in a process of its own, "
+        f"{figures['turns']} turns: {SOURCE} tokens are read, {NEW} written by each text."
     )
 
 
