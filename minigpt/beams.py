@@ -135,7 +135,8 @@ def best_candidates(log_p, sums, count):
     first and the first of equals first; fewer columns where there are fewer pairs.
     """
     (B, K), V = sums.shape, log_p.shape[-1]
-    of_pairs = (log_p.reshape(B, K, V) + sums[:, :, None]).reshape(B, K * V)
+    with np.errstate(over="ignore"):  # after a huge penalty: -inf is the right limit
+        of_pairs = (log_p.reshape(B, K, V) + sums[:, :, None]).reshape(B, K * V)
     candidates = most_likely(of_pairs, count)
     return np.take_along_axis(of_pairs, candidates, axis=1), *np.divmod(candidates, V)
 

@@ -147,6 +147,13 @@ def test_repetition_penalty_counts_the_prompt_and_what_was_written(table):
     assert search(table, [[0, 2]], 2, num_beams=V**2) != [[(score, ids)]]
 
 
+def test_a_sum_past_the_largest_float_is_impossible(table):
+    """As of a huge penalty of repetition, of which two tokens are too many."""
+    settings = {"num_beams": 3, "repetition_penalty": 1e308}
+    assert {len({0, *ids}) for _, ids in search(table, [[0]], 4, **settings)[0]} == {5}
+    assert np.isfinite([score for score, _ in search(table, [[0]], 9, **settings)[0]]).all()
+
+
 def test_tokens_that_are_impossible_are_never_taken(table):
     """-inf stands for a token that is ruled out; a text that has fewer continuations than are
     asked for is told.

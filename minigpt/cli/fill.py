@@ -31,7 +31,9 @@ def add_to(commands):
 
 def run(args):
     """Print what is likeliest in each mask or gap, and the text with the first of each."""
-    text = sys.stdin.read().rstrip("\n") if args.text is None else args.text
+    text = args.text
+    if text is None:
+        text = "" if sys.stdin is None else sys.stdin.read().rstrip("\n")
     directory = find_model(args.model)
     if hugging_face_type(directory) is None:
         model, tokenizer = load_with_tokenizer(directory)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.checks import number
 from minigpt.models.t5 import FEED_FORWARD
 from minigpt.objectives import MaskedLM, NextSentence, SpanCorruption, baseline_losses
 from minigpt.objectives.spans import MEAN_SPAN, RATE, span_counts
@@ -52,6 +53,8 @@ def train_unigram(texts, settings):
     from minigpt.tokenizers import UnigramTokenizer
 
     length = np.array([settings["sequence_length"]])
+    number("mask rate", settings["mask_rate"], at_least=0, below=1)  # as the objective says, before it is made
+    number("mean span", settings["mean_span"], at_least=1)
     most = settings["mask_rate"] * (2 if settings["varied"] else 1)
     shares = ((most, settings["mean_span"]), (RATE, MEAN_SPAN))
     needed = max(int(span_counts(length, *share)[1][0]) for share in shares)

@@ -131,7 +131,7 @@ def make_tokenizer(text, settings, saved):
 
     if settings["tokenizer"] == "bpe":
         return BPETokenizer.train(text, settings["tokenizer_vocab_size"])
-    # Nothing is lost: all spaces, and bytes of what has no piece, as BPE has them
+    # As good as nothing is lost: all spaces stay, what has no piece is its bytes, as BPE has them
     exact = {"extra_ids": 0, "byte_fallback": True, "keep_spaces": True}
     return UnigramTokenizer.train(text, settings["tokenizer_vocab_size"], **exact)
 

@@ -283,9 +283,10 @@ class EncoderDecoderModel(Model):
 
 def shift_right(targets, start, pad):
     """What the decoder is fed to write targets (B, T): the token before each, start before the
-    first, pad where the one before is ignored (-100).
+    first, pad where the one before is ignored (-100) -> (B, T) int64, as targets of few bytes may
+    have no room for these.
     """
-    moved = np.roll(targets, 1, axis=1)
+    moved = np.roll(targets.astype(np.int64), 1, axis=1)
     moved[:, 0] = start
     return np.where(moved == IGNORED, pad, moved)
 

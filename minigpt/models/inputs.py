@@ -193,7 +193,7 @@ def check_dtype(dtype):
 
 
 def check_prompts(ids, vocab_size, attention_mask=None, *, name="prompt"):
-    """Prompts as a list of B integer arrays without padding. MinigptError for an empty or
+    """Prompts as a list of B int64 arrays without padding. MinigptError for an empty or
     impossible one; name: what it calls them.
 
     ids: (B, T), or a list of B sequences; attention_mask (B, T), 0 at the padding of ids.
@@ -207,20 +207,20 @@ def check_prompts(ids, vocab_size, attention_mask=None, *, name="prompt"):
             )
         ids = [row[keep] for row, keep in zip(ids, as_flags(attention_mask, "attention_mask"))]
     elif is_ragged(ids):
-        if any(np.ndim(row) != 1 for row in ids):
-            raise MinigptError(
-                f"ids: shapes are {[np.shape(row) for row in ids]}, each {name} must be one sequence of ids"
-            )
+        shapes = [as_array(row, f"the {name}").shape for row in ids]
+        if any(len(shape) != 1 for shape in shapes):
+            raise MinigptError(f"ids: shapes are {shapes}, each {name} must be one sequence of ids")
     elif np.ndim(ids) != 2:
         raise MinigptError(f"ids: shape is {np.shape(ids)}, {name}s must be (batch, time)")
     if len(ids) == 0 or any(len(row) == 0 for row in ids):
         raise MinigptError(f"the {name} is empty, it must have at least 1 token")
-    return [check_ids(np.asarray(row)[None], vocab_size, len(row), name=name)[0] for row in ids]
+    rows = [check_ids(np.asarray(row)[None], vocab_size, len(row), name=name)[0] for row in ids]
+    return [row.astype(np.int64, copy=False) for row in rows]
 
 
 def is_ragged(ids):
     """Whether ids are sequences of unequal length."""
-    return isinstance(ids, list | tuple) and len({np.shape(row) for row in ids}) > 1
+    return isinstance(ids, list | tuple) and len({as_array(row, "ids").shape for row in ids}) > 1
 
 
 def as_array(values, name):

@@ -295,10 +295,11 @@ class UnigramTokenizer(PieceTokenizer):
 
         special_tokens: they come first, the unknown one and the end of a text among them;
         extra_ids: how many sentinels there are; byte_fallback: whether an unknown character becomes
-        its bytes; keep_spaces: whether lines, several spaces and compatible characters (ﬁ, ½) stay
-        what they are, where T5 has one space between words, and NFKC; mixed: whether a piece may
-        hold letters, digits and punctuation side by side, for fewer tokens (4% to 12%), of which
-        "you", "you," and "you." are three. MinigptError for a vocabulary that is too small for the
+        its bytes, as which "<0x41>" in a text is read, too; keep_spaces: whether lines, all spaces
+        and compatible characters (ﬁ, ½) stay what they are, all but "▁", which is a space, where T5
+        has one space between words, none at either end, and NFKC; mixed: whether a piece may hold
+        letters, digits and punctuation side by side, for fewer tokens (4% to 12%), of which "you",
+        "you," and "you." are three. MinigptError for a vocabulary that is too small for the
         characters, or larger than the text has a use for.
         """
         settings = {"byte_fallback": byte_fallback, "keep_spaces": keep_spaces, "mixed": mixed}

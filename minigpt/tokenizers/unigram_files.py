@@ -29,6 +29,9 @@ BYTE_DECODER = {
         {"type": "Strip", "content": " ", "start": 1, "stop": 0},
     ],
 }
+# of a text that stays as it is: nothing is put before it, and nothing taken away
+EXACT_METASPACE = METASPACE | {"prepend_scheme": "never"}
+EXACT_BYTE_DECODER = BYTE_DECODER | {"decoders": BYTE_DECODER["decoders"][:-1]}
 
 
 def read_unigram(values, model):
@@ -114,7 +117,7 @@ def learn_unigram(texts, vocab_size, special_tokens, extra_ids, *, byte_fallback
     whole("vocab_size", vocab_size, at_least=around + 1, at_most=LARGEST_VOCABULARY)
     found = {"normalizer": T5_NORMALIZER, "pre_tokenizer": T5_PRE_TOKENIZER, "byte_fallback": byte_fallback}
     if keep_spaces:
-        found |= {"normalizer": None, "pre_tokenizer": METASPACE}
+        found |= {"normalizer": None, "pre_tokenizer": EXACT_METASPACE, "decoder": EXACT_METASPACE}
     words, beside = count_words(texts, found["normalizer"], found["pre_tokenizer"]), {*fixed, *last}
     twice = beside & set().union(*words)  # characters that are special tokens as well
     pieces = train_pieces(words, vocab_size - around + len(twice), mixed=mixed, beside=beside - twice)
@@ -124,7 +127,7 @@ def learn_unigram(texts, vocab_size, special_tokens, extra_ids, *, byte_fallback
     added = [AddedToken(token, i) for i, (token, _) in enumerate(vocab) if token in special]
     found |= {"vocab": vocab, "unk_id": first.index(roles["unk"]), "added": added, "roles": roles}
     if byte_fallback:
-        found["decoder"] = BYTE_DECODER
+        found["decoder"] = EXACT_BYTE_DECODER if keep_spaces else BYTE_DECODER
     return found | {"post_processor": t5_template((roles["eos"], first.index(roles["eos"])))}
 
 

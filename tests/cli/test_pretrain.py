@@ -172,6 +172,9 @@ def test_plays_of_tiny_shakespeare_are_documents(tmp_path, capsys):
         (["--family", "t5", "--static"], "--static: a t5 has no such setting"),
         (["--family", "t5", "--mask-rate", "0.6"], "twice the mask rate, which a row of its own may have, is 1.2"),
         (["--family", "t5", "--vocab-size", "30"], "vocab_size is 30, it must be at least"),
+        (["--family", "t5", "--mean-span", "nan"], "mean span is nan, it must be a number of at least 1"),
+        (["--family", "t5", "--mean-span", "0"], "mean span is 0.0, it must be a number of at least 1"),
+        (["--family", "t5", "--mask-rate", "nan"], "mask rate is nan, it must be a number of at least 0"),
     ],
 )
 def test_mistakes_are_told_in_a_line(pretrain, tmp_path, options, message):
@@ -238,6 +241,8 @@ def test_fill_gives_the_likeliest_spans_of_all_gaps(pretrain, tmp_path, capsys, 
     assert cli.main(["fill", "--model", folder]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["<extra_id_0>", "<extra_id_1>"] and 4 <= len(lines) <= 8
+    monkeypatch.setattr(sys, "stdin", None)  # closed when the program began
+    assert "the text has no gap" in fail("fill", "--model", folder)
     for text, message in (
         ("alas poor", "the text has no gap (<extra_id_0> or ___), there is nothing to fill"),
         ("alas [MASK]", "the text has [MASK], which is for a BERT or RoBERTa; a gap is <extra_id_0> or ___ here"),

@@ -480,3 +480,27 @@ def test_texts_are_written_with_a_cache_unless_told(row, rng, monkeypatch):
     for call in (model.generate, lambda *args, **more: list(model.stream(*args, **more))):
         with pytest.raises(TypeError):
             call(ids, 3, use_cache=False)
+
+
+@every(FIRST)
+def test_ids_and_targets_of_any_integers(row, rng):
+    """Unsigned ones of 64 bits, which NumPy joins with others to floats; and of 8, where the start
+    and padding tokens are ids that these do not reach.
+    """
+    model, ids = random_model(row, rng), rng.integers(0, VOCABULARY, (2, S))
+    for settings in ({"temperature": 0}, {"num_beams": 3}):
+        expected = model.generate(ids, 5, **settings)
+        for dtype in (np.uint64, np.int8):
+            np.testing.assert_array_equal(model.generate(ids.astype(dtype), 5, **settings), expected)
+    large = random_model(row, rng, vocab_size=400, pad_token_id=301, decoder_start_token_id=302)
+    targets = rng.integers(0, 100, (2, 4))
+    targets[1, 1] = -100
+    expected = large.loss({"ids": ids, "targets": targets})
+    assert large.loss({"ids": ids, "targets": targets.astype(np.int8)}) == expected
+    assert shift_right(targets.astype(np.int8), 302, 301).tolist()[1][:3] == [302, targets[1, 0], 301]
+
+
+@every(FIRST)
+def test_sources_that_are_nested_unevenly(row, rng):
+    with pytest.raises(MinigptError, match="the rows have unequal lengths"):
+        random_model(row, rng).generate([[3], [4, [5]]], 2)

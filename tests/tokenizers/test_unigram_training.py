@@ -421,8 +421,14 @@ def test_train_with_bytes_writes_every_character():
 
 def test_train_that_keeps_spaces_writes_the_text_as_it_is():
     tokenizer = UnigramTokenizer.train(LINES, 320, extra_ids=0, byte_fallback=True, keep_spaces=True)
-    for text in LINES:
+    beginnings = (" cat", "cat", "   cat  ", "\n cat", " ", "  ", "")
+    for text in (*LINES, *beginnings):
         assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len({tuple(tokenizer.encode(text)) for text in beginnings}) == len(beginnings)
+    plain = UnigramTokenizer.train(LINES, 60, extra_ids=0, keep_spaces=True)
+    assert [plain.decode(plain.encode(text)) for text in ("  cat", "cat ")] == ["  cat", "cat "]
+    # what is read as something else: the name of a byte, and the mark of a space
+    assert tokenizer.decode(tokenizer.encode("<0x41> ▁cat")) == "A  cat"
     assert any("\n" in tokenizer.id_to_token(i) for i in tokenizer.encode(LINES[1]))
 
 
@@ -513,5 +519,7 @@ def test_a_trained_folder_has_the_ids_of_transformers(tmp_path):
         tokenizer = tokenizer or UnigramTokenizer.train(LINES, 80, extra_ids=3)
         tokenizer.save(tmp_path / str(i))
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / str(i))
-        for text in (*LINES, "a cat's <extra_id_1> hat", "漢  é\n\n cat", ""):
-            assert theirs(text)["input_ids"] == tokenizer.encode(text, special=True).tolist()
+        for text in (*LINES, "a cat's <extra_id_1> hat", "漢  é\n\n cat", "  cat ", " ", ""):
+            ids = tokenizer.encode(text, special=True)
+            assert theirs(text)["input_ids"] == ids.tolist()
+            assert theirs.decode(ids) == tokenizer.decode(ids)
