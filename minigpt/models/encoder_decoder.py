@@ -286,7 +286,8 @@ def shift_right(targets, start, pad):
     first, pad where the one before is ignored (-100) -> (B, T) int64, as targets of few bytes may
     have no room for these.
     """
-    moved = np.roll(targets.astype(np.int64), 1, axis=1)
+    targets = targets.astype(np.int64)
+    moved = np.roll(targets, 1, axis=1)
     moved[:, 0] = start
     return np.where(moved == IGNORED, pad, moved)
 
