@@ -458,6 +458,9 @@ def test_what_is_written_unless_told(row, rng):
     np.testing.assert_array_equal(model.generate(ids, stop=[]), model.generate(ids, 100, stop=[], **plain))
     np.testing.assert_array_equal(model.generate(ids, stop=[])[:, 1:], np.array(list(model.stream(ids, stop=[]))).T)
     np.testing.assert_array_equal(model.generate(ids), model.generate(ids, stop=model.config.eos_token_id, num_beams=1))
+    for chosen in ({"top_k": 3}, {"top_p": 0.6}):
+        steps = list(model.stream(ids, 20, stop=[], **chosen))
+        np.testing.assert_array_equal(model.generate(ids, 20, stop=[], **chosen)[:, 1:], np.array(steps).T)
 
 
 @every(FIRST)
