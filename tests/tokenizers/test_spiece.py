@@ -14,7 +14,21 @@ from charsmaps import charsmap_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_unigrams import real_folder
-from spieces import BYTES, CONTROL, NORMAL, NORMALS, SPECIAL, UNKNOWN, VARIANTS, field, message, spiece, varint
+from spieces import (
+    BYTES,
+    CHARSMAP,
+    CONTROL,
+    NORMAL,
+    NORMALS,
+    SPECIAL,
+    UNKNOWN,
+    USER_DEFINED,
+    VARIANTS,
+    field,
+    message,
+    spiece,
+    varint,
+)
 from tokenizers_oracle import tokenizers_oracle
 
 import minigpt
@@ -38,6 +52,7 @@ TEXTS = st.text(st.sampled_from("the snailéaaf  ▁.<\t\x01\u0301ﬁ…ﷺ\u200
         ("T5", "the  snails ", ["▁the", "▁snail", "s"]),
         ("T5", "\tthe\x01 ☃☃", ["▁the", "▁", "<unk>"]),
         ("T5", "☃ the☃", ["▁", "<unk>", "▁the", "<unk>"]),
+        ("T5", "the \x01 s", ["▁the", "▁", "s"]),
         ("T5", "ﬁ…", ["▁", "f", "i", ".", ".", "."]),
         ("T5", "e\u0301\u0301", ["▁", "é", "<unk>"]),
         ("T5", "<pad>the</s>", ["▁", "<", "<unk>", "a", "<unk>", "t", "he", "<", "<unk>", "s", "<unk>"]),
@@ -58,6 +73,36 @@ def test_tokens(name, text, tokens):
     assert tokenizer.pieces(text)[0].tolist() == ids.tolist()
 
 
+def test_the_longest_string_of_the_charsmap_is_taken():
+    table = {"a": "b", "\r\n": "n", "a\u0301": "c", "a\u0301\u0302\u0303": "d", "\u0302": "e"}
+    tokenizer = SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap=table))
+    for text, normal in (
+        ("a\u0301a", "cb"),
+        ("a\u0301\u0302", "ce"),
+        ("a\u0301\u0302\u0303a", "db"),
+        ("aa\u0302", "bbe"),
+        ("\ra\r\n", "\rbn"),
+    ):
+        assert tokenizer.normalize(text) == tokenizer.align(text)[0] == f"▁{normal}"
+
+
+def test_what_a_user_defined_has_a_score_by_its_bytes():
+    """0.1 for each but the first, in float32."""
+    tokenizer = SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS, ("éé", 0.0, USER_DEFINED)]))
+    assert tokenizer.lattice()[0]["éé"] == float(np.float32(0.1 * 3)) and tokenizer.tokens("aéés") == [
+        "▁",
+        "a",
+        "éé",
+        "s",
+    ]
+
+
+def test_what_a_user_defined_is_not_normalised():
+    users = [("x", 0.0, USER_DEFINED), ("xﬁ", 0.0, USER_DEFINED)]
+    tokenizer = SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS, *users], charsmap=CHARSMAP))
+    assert tokenizer.normalize("xﬁﬁx") == "▁xﬁfix"
+
+
 def test_t5_layout():
     assert T5.tokens("the<extra_id_1>\x01s", special=True) == ["▁the", "<extra_id_1>", "▁", "s", "</s>"]
     assert T5.sentinel_ids.tolist() == [26, 25, 24] and T5.vocab_size == 27
@@ -71,6 +116,7 @@ def test_t5_layout():
     ("name", "text", "offsets"),
     [
         ("T5", "  the\t snails", [(2, 5), (5, 12), (12, 13)]),
+        ("T5", "the  ", [(0, 3)]),
         ("T5", "e\u0301…", [(0, 0), (0, 2), (2, 2), (2, 2), (2, 3)]),
         ("bytes", "a☃", [(0, 0), (0, 1), (1, 2), (1, 2), (1, 2)]),
         ("suffix", "the", [(0, 3)]),
@@ -208,17 +254,61 @@ def exact(parts, table, code):
     return found
 
 
+def close_table(rng):
+    """Pieces that are worth nearly as much as their characters."""
+    single = {c: np.float32(-rng.uniform(1, 9)) for c in "▁ab"}
+    pieces = {"".join(rng.choice(list("ab"), n)) for n in [2, 2, 2, 3, 3, 4] * 3}
+    pieces |= {f"▁{piece}" for piece in sorted(pieces)[::2]}
+    scores = {p: float(np.float32(sum(map(single.get, p)) + rng.choice([0, 1e-6, -1e-5, 2e-4, 0.3]))) for p in pieces}
+    return viterbi.table(scores | {c: float(score) for c, score in single.items()}, -20.0)
+
+
 @pytest.mark.parametrize("code", "fd")
 def test_what_is_not_cut_anew_needs_not_be(code, rng, monkeypatch):
     """And sums that start anew at 100,000."""
     monkeypatch.setattr(viterbi, "RESET", 3000.0)
-    pieces = {"".join(rng.choice(list("▁ab"), n)): float(np.float32(-rng.uniform(1, 9))) for n in [1, 2, 2, 3, 3] * 4}
-    table = viterbi.table({p: s for p, s in pieces.items() if "▁" not in p[1:]} | {"▁": -1.5}, -20.0)
+    table = close_table(rng)
     parts = ["▁" + "".join(rng.choice(list("aabbc"), rng.integers(0, 9))) for _ in range(1500)]
     cuts = [viterbi.best_cut(part, table) for part in parts]
     anew = viterbi.whole_text(parts, cuts, table, code)
     assert exact(parts, table, code) == [anew.get(at, cut.ends) for at, cut in enumerate(cuts)]
-    assert 0 < len(anew) < 1200
+    assert 0 < len(anew) < len(parts)
+
+
+def slow_float32(text, table, begin, limit):
+    """What sentencepiece computes, sum by sum: where the pieces end, and the last sum."""
+    best, start_of = {0: np.float32(begin)}, {}
+    for start in range(len(text)):
+        if abs(best[start]) > limit:
+            here = best[start]
+            best = {at: np.float32(score - here) if at >= start else score for at, score in best.items()}
+        for end in range(start + 1, len(text) + 1):
+            score = table.scores.get(text[start:end], table.unknown if end == start + 1 else None)
+            if score is not None:
+                total = np.float32(np.float32(score) + best[start])
+                if end not in best or total > best[end]:
+                    best[end], start_of[end] = total, start
+    return viterbi.ends_of([0, *(start_of[end] for end in range(1, len(text) + 1))]), float(best[len(text)])
+
+
+def test_sums_of_float32_are_those_of_sentencepiece(rng, monkeypatch):
+    """Wherever in a part they start anew."""
+    monkeypatch.setattr(viterbi, "RESET", 40.0)
+    far = {"a": -4.25, "b": -5.1, "c": -6.7, "▁": -3.3, "bc": -11.8, "cabca": -26.2, "abab": -18.7}
+    far = viterbi.table({piece: float(np.float32(score)) for piece, score in far.items()}, -20.0)
+    for table in [close_table(rng), far] * 200:
+        text, begin = "▁" + "".join(rng.choice(list("aabbc"), 12)), float(np.float32(-rng.uniform(0, 60)))
+        assert tuple(viterbi.rounded_ends(text, table, begin, "f")) == slow_float32(text, table, begin, 40)
+
+
+def test_the_longest_pieces_and_words_are_cut_together_with_others():
+    long = "ab" * (many_words.LONGEST // 2)
+    words = [long, f"{long}a", long[1:], *(f"b{n}" for n in range(many_words.FEW))]
+    pieces = [("<unk>", 0.0), ("a", -2.0), ("b", -3.0), (long, -5.0), (f"{long}a", -6.0)]
+    tokenizer = minigpt.UnigramTokenizer(pieces, unk_id=0, pre_tokenizer=None)
+    found = tokenizer.cuts_of(words)
+    assert [np.frombuffer(found[word].ids, np.int64).tolist() for word in words[:2]] == [[3], [4]]
+    assert np.frombuffer(found[words[2]].ids, np.int64).tolist() == [2, *[1, 2] * 23]
 
 
 def test_many_words_are_cut_as_one_by_one(rng):

@@ -155,6 +155,8 @@ def test_a_folder_names_the_kind_without_a_type(tmp_path):
         ({"type": "Replace", "pattern": {"Regex": "\\p{Zs}"}, "content": " "}, "a\xa0b\n", "a b\n", [0, 1, 2, 3]),
         ({"type": "Precompiled", "precompiled_charsmap": ""}, "ﬁ", "ﬁ", None),
         (precompiled({"ﬁ": "fi", "\x01": "", "e\u0301": "é"}), "\x01ﬁe\u0301\u0302x", "fiéx", [1, 1, 2, 5]),
+        (precompiled({"a": "b", "a\u0301": "c"}), "a\u0301a", "bb", [0, 2]),  # the shortest, of the whole grapheme
+        (precompiled({"a": "b"}), "a\u200da\u200d\u0301", "bb\u200d\u0301", [0, 2, 3, 4]),  # of less than six bytes
         (precompiled({"a": "b", "\r": "x"}), "a\u0301\u0301\u0301a\r\na\u05c8", "b\u0301\u0301\u0301bxb\u05c8", None),
     ],
 )  # fmt: skip
