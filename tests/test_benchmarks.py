@@ -415,7 +415,7 @@ def test_beams_in_processes_of_their_own(monkeypatch, capsys):
     assert "| 4 beams, 8 texts | " in capsys.readouterr().out
     seconds = {"minigpt": [1.0, 1.1, 0.9], "transformers": [2.5, 2.2, 1.8]}
     rows = {what: {"tokens": 64, "seconds": seconds} for what in bench_beams.KINDS}
-    figures = {"size": "tiny", "turns": 3, "rows": rows}
+    figures = {"size": "small", "turns": 3, "rows": rows}
     found = bench_beams.targets(figures)
     assert [(target.figure, target.met) for target in found] == [(2.0, True), (2.0, True), (2.0, None)]
     columns, cells = bench_beams.table(figures)
