@@ -53,7 +53,8 @@ def add_train(actions):
     train.add_argument("--data", metavar="FILE", help="UTF-8 text file (default: tiny Shakespeare, fetched once)")
     train.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
     train.add_argument("--kind", choices=tuple(KINDS), default="bpe", help="kind of tokenizer (default: bpe)")
-    train.add_argument("--vocab-size", type=int, default=1000, metavar="N", help="tokens at most (default: 1000)")
+    text = "tokens at most, of unigram exactly so many (default: 1000)"
+    train.add_argument("--vocab-size", type=int, default=1000, metavar="N", help=text)
     text = "merge no pair that is rarer, of bpe and wordpiece (default: 1)"
     train.add_argument("--min-frequency", type=int, metavar="N", help=text)
     text = "sentinels <extra_id_...> at the end, of unigram (default: 100, as T5)"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.checks import whole
+from minigpt.checks import shortened, whole
 from minigpt.errors import MinigptError
 
 
@@ -16,11 +16,16 @@ def translate(model, tokenizer, texts, *, prefix="", max_new_tokens=100, rows=64
 
     prefix: stands before each text and says what is to be done with it, where the model was trained
     so; rows: texts at a time, those of similar length together; options: of generate, greedy unless
-    they say otherwise (num_beams, length_penalty, temperature ...). MinigptError for a model of one
-    stack, a text without a token, and what the tokenizer has no token for.
+    they say otherwise (num_beams, length_penalty, temperature ...), but for num_return_sequences,
+    as each text has one translation. MinigptError for a model of one stack, texts that are one
+    string, a text without a token, and what the tokenizer has no token for.
     """
     check_translates(model, tokenizer)
     rows = whole("rows", rows, at_least=1)
+    if isinstance(texts, str):
+        raise MinigptError(f"texts is {shortened(texts)}, it must be a list of strings")
+    if (n := options.get("num_return_sequences", 1)) != 1:
+        raise MinigptError(f"num_return_sequences is {shortened(n)}, it must be 1: a text has one translation")
     sources = [source_ids(tokenizer, prefix + text) for text in texts]
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     written = [""] * len(sources)

@@ -83,16 +83,15 @@ class Trainer:
         must have in common with one that it goes on with, a dict for JSON; threads: a number, or
         "auto" to measure which is fastest; say: where messages and samples go; bar: whether to draw
         one of progress; band: what is normal for this run (a bands.Band), to compare it with.
-        MinigptError for texts that are too short, tokens out of range, too many threads, or a run
-        that would not fit into memory.
+        MinigptError for texts that are too short, tokens out of range, other ends than a model of
+        two stacks has, too many threads, or a run that would not fit into memory.
         """
         self.model, self.config, self.out, self.tokenizer = model, config, Path(out), tokenizer
         self.train_tokens, self.val_tokens = train_tokens, val_tokens
         self.data_sha256, self.say, self.bar, self.band = data_sha256, say, bar, band
         self.val_bytes, self.settings = val_bytes, settings or {}
         self.objective = objective or NextToken(model.config.block_size)
-        self.objective.check(train_tokens, model.config.vocab_size, "training text")
-        self.objective.check(val_tokens, model.config.vocab_size, "validation text")
+        check_objective(self.objective, model.config, train_tokens, val_tokens)
         check_threads(threads, config.shards)
         memory = training_memory(model, config, self.objective.length, threads)
         check_memory(memory, f"training this model on batches of {config.batch_size}")
@@ -365,3 +364,20 @@ def settings_of(model, config, data_sha256, own):
     """What makes a run what it is: name -> value; own: of its objective and tokenizer."""
     values = {"the text's SHA-256": data_sha256, "model_type": model.model_type} | own
     return values | dataclasses.asdict(model.config) | dataclasses.asdict(config)
+
+
+def check_objective(objective, config, train_tokens, val_tokens):
+    """MinigptError for texts that an objective has no use for, and where a model of two stacks
+    begins or ends what it writes with other tokens than it is taught: it would go on from what it
+    has never seen, and not end.
+    """
+    objective.check(train_tokens, config.vocab_size, "training text")
+    objective.check(val_tokens, config.vocab_size, "validation text")
+    tokenizer = getattr(objective, "tokenizer", None)
+    if tokenizer is None or not hasattr(config, "decoder_start_token_id"):
+        return
+    uses = (("decoder_start_token_id", tokenizer.pad_id, "begin with its padding token"),
+            ("eos_token_id", tokenizer.eos_id, "end with its end token"))  # fmt: skip
+    for name, token, what in uses:
+        if (own := getattr(config, name)) != token:
+            raise MinigptError(f"{name} is {own}, the tokenizer's targets {what}, which is {token}")

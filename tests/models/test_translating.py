@@ -122,3 +122,11 @@ def test_cross_attention_is_that_of_each_layer_and_head_at_the_tokens_said(model
     _, cache = model.forward(np.array([[5, 4, 3, 1]]), np.array([[0]]))
     first = [block.cross.weights[0, :, 0] for block in cache.decoder.blocks]
     np.testing.assert_allclose(weights[:, :, 0], first, atol=1e-14)
+
+
+def test_a_text_has_one_translation(model, tokenizer):
+    with pytest.raises(MinigptError, match="num_return_sequences is 2, it must be 1"):
+        translate(model, tokenizer, ["een", "twee"], num_beams=3, num_return_sequences=2)
+    assert len(translate(model, tokenizer, ["een"], max_new_tokens=2, num_return_sequences=1)) == 1
+    with pytest.raises(MinigptError, match="texts is 'een', it must be a list of strings"):
+        translate(model, tokenizer, "een")

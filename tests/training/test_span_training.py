@@ -134,3 +134,15 @@ def test_what_a_run_of_two_stacks_is_said_to_take_is_less_than_it_keeps():
                 assert 0.3 * sum(blocks.values()) < model.activation_memory(count) < sum(blocks.values())
         assert model.activation_memory(count, keep="inputs") < model.activation_memory(count)
         assert model.astype(np.float64).activation_memory(5) == 2 * model.activation_memory(5)
+
+
+@pytest.mark.parametrize("name", ["decoder_start_token_id", "eos_token_id"])
+def test_a_model_that_begins_or_ends_otherwise_is_refused(tmp_path, name):
+    """Its loss would fall, and what it writes would begin with what it has never seen, or not
+    end.
+    """
+    model = T5(T5Config(TOKENIZER.vocab_size, **SIZES, **{name: 5}))
+    config = TrainConfig(steps=2, batch_size=2)
+    with pytest.raises(MinigptError, match=f"{name} is 5, the tokenizer's targets (begin|end) with its .* token"):
+        Trainer(model, tokens(), tokens(), config=config, out=tmp_path / "run", objective=KINDS["spans"]())
+    assert not (tmp_path / "run").exists()
