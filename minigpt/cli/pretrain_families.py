@@ -86,11 +86,11 @@ def baselines(trainer):
     return batches, baseline_losses(train, batches, trainer.tokenizer.vocab_size, trainer.tokenizer.special_ids)
 
 
-def compared(what, own, nats, before, count):
+def compared(what, own, nats, count):
     """How a loss compares with what knows no context -> two lines."""
     unigram, bigram = nats["unigram"], nats["bigram"]
     yield f"{what}: {own:.4f} nats each, {own / unigram:.3f} of what their frequencies alone give"
-    known = f"bigram, the piece before {before}, {bigram:.4f}, {bigram / unigram:.3f}"
+    known = f"bigram, the piece before known, {bigram:.4f}, {bigram / unigram:.3f}"
     yield f"  (unigram {unigram:.4f}; {known}; {count:,} held-out pieces)"
 
 
@@ -100,7 +100,7 @@ def encoder_verdict(trainer):
     """
     batches, nats = baselines(trainer)
     hidden = sum(batch.counts["targets"] for batch in batches)
-    yield from compared("hidden pieces", trainer.measures["masked_lm"], nats, "known", hidden)
+    yield from compared("hidden pieces", trainer.measures["masked_lm"], nats, hidden)
     if "next_sentence_accuracy" in trainer.measures:
         pairs, share = sum(batch.rows for batch in batches), trainer.measures["next_sentence_accuracy"]
         yield f"next sentence: right about {share:.1%} of {pairs:,} held-out pairs"
@@ -114,7 +114,7 @@ def span_verdict(trainer):
     apart = [trainer.objective.parts(batch) for batch in batches]
     text, ends = (sum(parts[kind].counts["targets"] for parts in apart) for kind in ("span_text", "sentinels"))
     own, of_ends = (trainer.measures[kind] for kind in ("span_text", "sentinels"))
-    yield from compared("pieces in spans", own, nats, "known", text)
+    yield from compared("pieces in spans", own, nats, text)
     yield f"  sentinels and </s> apart: {of_ends:.4f} nats each of {ends:,}; the validation loss is of all targets"
 
 
