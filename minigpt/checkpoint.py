@@ -83,9 +83,9 @@ def save(directory, model, tokenizer=None, state=None):
 
 def load_tokenizer(directory):
     """The tokenizer in a folder that `save` or a tokenizer's own `save` wrote, or one of Hugging
-    Face: tokenizer.json, else vocab.json and merges.txt, else vocab.txt, with what
-    tokenizer_config.json says of special tokens. None for a model of ours that has none.
-    MinigptError where it is damaged.
+    Face: tokenizer.json, else vocab.json and merges.txt, else vocab.txt, else spiece.model or
+    tokenizer.model, with what tokenizer_config.json says of special tokens. None for a model of
+    ours that has none. MinigptError where it is damaged.
     """
     directory = Path(directory)
     try:
