@@ -86,6 +86,11 @@ def test_the_longest_string_of_the_charsmap_is_taken():
         assert tokenizer.normalize(text) == tokenizer.align(text)[0] == f"▁{normal}"
 
 
+def test_a_string_of_the_charsmap_may_go_on_with_ascii():
+    tokenizer = SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap={"éa": "e"}))
+    assert tokenizer.normalize("éaéé a") == "▁eéé▁a"
+
+
 def test_what_a_user_defined_has_a_score_by_its_bytes():
     """0.1 for each but the first, in float32."""
     tokenizer = SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS, ("éé", 0.0, USER_DEFINED)]))
