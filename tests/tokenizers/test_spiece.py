@@ -22,6 +22,7 @@ from spieces import (
     NORMALS,
     SPECIAL,
     UNKNOWN,
+    UNUSED,
     USER_DEFINED,
     VARIANTS,
     field,
@@ -37,6 +38,7 @@ from minigpt.data import tiny_shakespeare
 from minigpt.data.packages import SPIECE_FILES, SPIECE_PACKAGE
 from minigpt.tokenizers import many_words, viterbi
 from minigpt.tokenizers.parts import encode_parts
+from minigpt.tokenizers.protobuf import Message
 from minigpt.tokenizers.spiece import SentencePieceTokenizer
 
 ALL = {name: SentencePieceTokenizer(data) for name, data in VARIANTS.items()}
@@ -424,6 +426,16 @@ def test_limits_of_sizes(monkeypatch):
         with pytest.raises(MinigptError, match=text):
             SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap=table))
     assert SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS], charsmap={"a" * 256: "b"})).normalize("a" * 257) == "▁ba"
+
+
+def test_numbers_of_more_than_64_bits_lose_what_is_above():
+    more = b"\xff" * 9
+    assert Message(b"\x18" + more + b"\x01", "x").whole(3, "n", 0) == -1
+    assert Message(b"\x18" + more + b"\x7f", "x").whole(3, "n", 0) == -1
+
+
+def test_a_nul_that_is_not_used_may_be_a_piece():
+    assert SentencePieceTokenizer(spiece([*SPECIAL, *NORMALS, ("\0", 0.0, UNUSED)])).encode("the").tolist() == [4]
 
 
 def test_too_many_pieces(monkeypatch):

@@ -13,7 +13,7 @@ from unigram_samples import ALL, PIECES, PLAIN, SENTINELS, SPECIAL, T5_LIKE, UNC
 
 import minigpt
 from minigpt import MinigptError, UnigramTokenizer
-from minigpt.tokenizers import AddedToken, unigram, viterbi
+from minigpt.tokenizers import AddedToken, many_words, unigram, viterbi
 from minigpt.tokenizers.parts import encode_parts
 from minigpt.tokenizers.unigram_files import BYTES, METASPACE
 
@@ -250,6 +250,35 @@ def test_parts_of_a_text_have_the_ids_of_the_whole(name, monkeypatch):
         parts = [text[i : i + size] for i in range(0, len(text), size)]
         ids = np.concatenate(list(encode_parts(tokenizer, parts, special=True)))
         assert ids.tolist() == tokenizer.encode(text, special=True).tolist()
+
+
+def test_parts_are_not_cut_where_a_word_may_go_on(monkeypatch):
+    monkeypatch.setattr("minigpt.tokenizers.parts.PART", 5)
+    strip, never = {"type": "Strip", "strip_left": True, "strip_right": False}, METASPACE | {"prepend_scheme": "never"}
+    uncut = UnigramTokenizer([("<unk>", 0.0), ("a", -1.0)], unk_id=0, pre_tokenizer=METASPACE | {"split": False})
+    for tokenizer, text in (
+        (t5_like(normalizer=strip, pre_tokenizer=never), "the snail the"),
+        (uncut, "x y z a b " * 3),
+    ):
+        parts = [text[i : i + 3] for i in range(0, len(text), 3)]
+        assert np.concatenate(list(encode_parts(tokenizer, parts))).tolist() == tokenizer.encode(text).tolist()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_long_texts_are_taken_in_blocks(name, monkeypatch):
+    text = "the snails  slowly\nthe\n\n ☃ ☃☃ the " * 3
+    expected = ALL[name].encode(text).tolist()
+    monkeypatch.setattr("minigpt.tokenizers.basic.BLOCK", 7)
+    assert ALL[name].encode(text).tolist() == expected == ALL[name].pieces(text)[0].tolist()
+
+
+def test_an_unknown_run_that_spells_a_piece_is_that_piece():
+    """Which is so where scores are large, as in `tokenizers`; also of many words at once."""
+    pieces = [("<unk>", 40.0), ("☃☃", 25.0), ("▁", 30.0), ("a", 30.0)]
+    tokenizer = UnigramTokenizer(pieces, unk_id=0)
+    assert tokenizer.tokens("☃☃ ☃") == ["▁", "☃☃", "▁", "<unk>"]
+    many = " ".join(f"☃☃{'a' * n}" for n in range(many_words.FEW + 9)).replace("aaaaaaaa", "b")
+    assert tokenizer.encode(many).tolist() == tokenizer.pieces(many)[0].tolist()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def test_a_folder_names_the_kind_without_a_type(tmp_path):
     ("source", "text", "normal", "places"),
     [
         ({"type": "NFC"}, "e\u0301x\u0323\u0301", "éx\u0323\u0301", [0, 2, 3, 4]),
+        ({"type": "NFC"}, "a\u0323\u0307", "ạ\u0307", [0, 2]),
         ({"type": "NFD"}, "éﬁ", "e\u0301ﬁ", [0, 0, 1]),
         ({"type": "NFKC"}, "½ﬁａ\u1100\u1161", "1⁄2fia가", [0, 0, 0, 1, 1, 2, 3]),
         ({"type": "NFKD"}, "가ﬁ", "\u1100\u1161fi", [0, 0, 1, 1]),
@@ -155,6 +156,7 @@ def test_a_folder_names_the_kind_without_a_type(tmp_path):
         ({"type": "Replace", "pattern": {"Regex": "\\p{Zs}"}, "content": " "}, "a\xa0b\n", "a b\n", [0, 1, 2, 3]),
         ({"type": "Precompiled", "precompiled_charsmap": ""}, "ﬁ", "ﬁ", None),
         (precompiled({"ﬁ": "fi", "\x01": "", "e\u0301": "é"}), "\x01ﬁe\u0301\u0302x", "fiéx", [1, 1, 2, 5]),
+        (precompiled({"e\u0301": "xyz"}), "ae\u0301", "axyz", [0, 1, 2, 2]),
         (precompiled({"a": "b", "a\u0301": "c"}), "a\u0301a", "bb", [0, 2]),  # the shortest, of the whole grapheme
         (precompiled({"a": "b"}), "a\u200da\u200d\u0301", "bb\u200d\u0301", [0, 2, 3, 4]),  # of less than six bytes
         (precompiled({"a": "b", "\r": "x"}), "a\u0301\u0301\u0301a\r\na\u05c8", "b\u0301\u0301\u0301bxb\u05c8", None),
